@@ -1,0 +1,1 @@
+"""One module a concept; none imports another. :func:`aiexplained.concepts` lists them."""

@@ -1,0 +1,99 @@
+"""Which code a result rests on: the import closure of a module, and a hash of its meaning.
+
+Standard library only, and static: nothing is imported. The hash ignores comments, layout and
+docstrings, so rewording a docstring makes nothing stale.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+from collections.abc import Iterable
+from functools import lru_cache
+from pathlib import Path
+
+PACKAGE_ROOT = Path(__file__).resolve().parents[1]
+
+
+def module_file(name: str, root: Path = PACKAGE_ROOT) -> Path | None:
+    """Source file of a dotted module name below ``root``, or ``None`` if there is none."""
+    base = root.joinpath(*name.split("."))
+    for candidate in (base / "__init__.py", base.with_suffix(".py")):
+        if candidate.is_file():
+            return candidate
+    return None
+
+
+def imported_names(code: str, *, package: str = "") -> set[str]:
+    """Dotted names that ``code`` may import, wherever the statement stands.
+
+    ``from a import b`` gives both ``a`` and ``a.b``, since ``b`` may be a module; every parent
+    package is included, since importing a module runs it. ``package`` resolves relative imports.
+    """
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            parent = package.split(".")[: len(package.split(".")) - node.level + 1]
+            base = ".".join([*(parent if node.level else []), *filter(None, [node.module])])
+            names.add(base)
+            names.update(f"{base}.{alias.name}" for alias in node.names)
+    parts = [name.split(".") for name in names]
+    return {".".join(p[:i]) for p in parts for i in range(1, len(p) + 1)}
+
+
+def module_closure(
+    names: Iterable[str], *, packages: tuple[str, ...] = ("aiexplained",), root: Path = PACKAGE_ROOT
+) -> dict[str, Path]:
+    """Modules of ``packages`` that importing ``names`` can reach, with their files."""
+    found: dict[str, Path] = {}
+    todo = {parent for name in names for parent in _with_parents(name)}
+    while todo:
+        name = todo.pop()
+        file = module_file(name, root) if name.split(".")[0] in packages else None
+        if file is None or name in found:
+            continue
+        found[name] = file
+        package = name if file.name == "__init__.py" else name.rpartition(".")[0]
+        todo |= imported_names(file.read_text(encoding="utf-8"), package=package) - set(found)
+    return dict(sorted(found.items()))
+
+
+def _with_parents(name: str) -> list[str]:
+    parts = name.split(".")
+    return [".".join(parts[:i]) for i in range(1, len(parts) + 1)]
+
+
+def fingerprint(files: Iterable[Path], *, ignore: tuple[str, ...] = ()) -> str:
+    """Hash of several files: Python by its meaning, anything else by its bytes.
+
+    Top-level assignments to the names in ``ignore`` do not count.
+    """
+    digests = [_digest(file, file.stat().st_mtime_ns, ignore) for file in sorted(files)]
+    return hashlib.sha256("".join(digests).encode()).hexdigest()[:16]
+
+
+@lru_cache(maxsize=4096)
+def _digest(file: Path, _modified: int, ignore: tuple[str, ...]) -> str:
+    data = file.read_bytes()
+    if file.suffix == ".py":
+        data = meaning(data.decode("utf-8"), ignore=ignore).encode()
+    return hashlib.sha256(data).hexdigest()
+
+
+def meaning(code: str, *, ignore: tuple[str, ...] = ()) -> str:
+    """Python source as a canonical text without comments, layout and docstrings."""
+    tree = ast.parse(code)
+    tree.body = [node for node in tree.body if not _assigns(node, ignore)]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            first = node.body[0] if node.body else None
+            if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
+                node.body[0] = ast.copy_location(ast.Pass(), first)
+    return ast.dump(tree, annotate_fields=False)
+
+
+def _assigns(node: ast.stmt, names: tuple[str, ...]) -> bool:
+    targets = node.targets if isinstance(node, ast.Assign) else []
+    return any(isinstance(target, ast.Name) and target.id in names for target in targets)

@@ -1,0 +1,223 @@
+"""Recorded results: what is too slow, or too much a matter of the machine, for a page's build.
+
+A concept lists its studies; :func:`record` runs what is missing, one small JSON file a setting,
+each with its provenance. Finished files are skipped, so a study that was interrupted goes on where
+it stopped, and a partial set is usable: it says how many runs it holds.
+
+Run ``python -m aiexplained.records <concept>`` (or ``nox -s record -- <concept>``).
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime as dt
+import importlib
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from aiexplained.errors import RecordError
+from aiexplained.provenance import fingerprint, module_closure
+
+SCHEMA = 1
+VERSIONS_OF = ("aiexplained", "numpy", "torch", "tokenizers", "transformers")
+
+
+@dataclass(frozen=True)
+class Study:
+    """One measurement over several settings.
+
+    Args:
+        name: Short name, e.g. ``"ttft"``.
+        function: ``"module:function"``; it takes a setting's items as keyword arguments and
+            returns plain numbers, strings, lists and dicts.
+        settings: One dict a run; a seed is a setting like any other.
+    """
+
+    name: str
+    function: str
+    settings: tuple[Mapping[str, Any], ...]
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[a-z][a-z0-9-]*", self.name):
+            raise ValueError(f"Study.name must be lower-case words joined by '-', got {self.name!r}")
+        if not re.fullmatch(r"[\w.]+:\w+", self.function):
+            raise ValueError(f"Study.function must read 'module:function', got {self.function!r}")
+
+    def resolve(self) -> Callable[..., Any]:
+        """Import and return the measuring function."""
+        module, _, name = self.function.partition(":")
+        return getattr(importlib.import_module(module), name)  # type: ignore[no-any-return]
+
+    def file(self, folder: Path, setting: Mapping[str, Any]) -> Path:
+        """Where the run of one setting is kept."""
+        key = "-".join(f"{k}={setting[k]}" for k in sorted(setting))
+        return folder / f"{self.name}--{re.sub(r'[^A-Za-z0-9=.,_-]', '_', key)}.json"
+
+
+def data_folder(start: Path | None = None) -> Path:
+    """``docs/_data`` of the checkout that holds ``start`` (default: the working folder).
+
+    ``AIEXPLAINED_DATA`` names another folder.
+    """
+    named = os.environ.get("AIEXPLAINED_DATA")
+    if named:
+        return Path(named)
+    here = (start or Path.cwd()).resolve()
+    for folder in (here, *here.parents, Path(__file__).resolve().parents[1]):
+        if (folder / "docs" / "_data").is_dir():
+            return folder / "docs" / "_data"
+    raise RecordError(
+        "no folder docs/_data above the working folder; set AIEXPLAINED_DATA to where it is"
+    )
+
+
+def record(study: Study, folder: Path) -> Iterator[tuple[Path, bool]]:
+    """Run the settings of ``study`` that have no file yet; yield each file and whether it is new."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for setting in study.settings:
+        file = study.file(folder, setting)
+        if file.exists():
+            yield file, False
+            continue
+        start = time.perf_counter()
+        result = study.resolve()(**setting)
+        entry = {
+            "schema": SCHEMA,
+            "study": study.name,
+            "function": study.function,
+            "setting": dict(setting),
+            "result": result,
+            "provenance": provenance(study, wall_s=time.perf_counter() - start),
+        }
+        part = file.with_suffix(".part")
+        part.write_text(json.dumps(entry, indent=1) + "\n", encoding="utf-8")
+        part.replace(file)
+        yield file, True
+
+
+def load(concept: str, study: str, *, folder: Path | None = None) -> list[dict[str, Any]]:
+    """All recorded runs of one study, in a fixed order.
+
+    Returns:
+        Dicts with ``setting``, ``result`` and ``provenance``.
+
+    Raises:
+        RecordError: if there is none (the message names the command), or one is malformed.
+    """
+    root = (folder or data_folder()) / concept
+    files = sorted(root.glob(f"{study}--*.json"))
+    if not files:
+        raise RecordError(
+            f"no recorded run of {concept}/{study} in {root}; make them with "
+            f"'nox -s record -- {concept}'"
+        )
+    return [check(json.loads(file.read_text(encoding="utf-8")), file) for file in files]
+
+
+def check(entry: Any, file: Path) -> dict[str, Any]:
+    """Return ``entry`` if it is a whole record of the current schema."""
+    required = {"schema", "study", "function", "setting", "result", "provenance"}
+    if not isinstance(entry, dict) or required - set(entry):
+        raise RecordError(f"{file}: a record needs the keys {sorted(required)}")
+    if entry["schema"] != SCHEMA:
+        raise RecordError(f"{file}: schema {entry['schema']}, this version reads {SCHEMA}")
+    missing = {"date", "commit", "versions", "device", "wall_s", "code"} - set(entry["provenance"])
+    if missing:
+        raise RecordError(f"{file}: provenance lacks {sorted(missing)}")
+    return entry
+
+
+def is_stale(entry: Mapping[str, Any]) -> bool:
+    """Whether code that the recording used has changed since, comments and docstrings aside."""
+    return bool(entry["provenance"]["code"] != code_fingerprint(entry["function"]))
+
+
+def describe(entries: Sequence[Mapping[str, Any]]) -> str:
+    """One line of provenance for a page: device, dates, number of runs, and staleness."""
+    devices = sorted({e["provenance"]["device"] for e in entries})
+    dates = sorted({e["provenance"]["date"] for e in entries})
+    span = dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"
+    runs = f"{len(entries)} run{'s' * (len(entries) > 1)}"
+    stale = sum(is_stale(e) for e in entries)
+    note = f"; the code has changed since for {stale} of them" if stale else ""
+    return f"recorded {span} on {', '.join(devices)} ({runs}{note})"
+
+
+def code_fingerprint(function: str) -> str:
+    """Hash of the modules of this package that ``"module:function"`` can reach by import."""
+    modules = module_closure([function.partition(":")[0]])
+    return fingerprint(modules.values(), ignore=("CONCEPT", "STUDIES"))
+
+
+def provenance(study: Study, *, wall_s: float) -> dict[str, Any]:
+    """Date, commit, versions, device, threads, wall time and code hash of a run made just now."""
+    versions = {"python": platform.python_version()}
+    for name in VERSIONS_OF:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return {
+        "date": dt.date.today().isoformat(),
+        "commit": _commit(),
+        "versions": versions,
+        "device": device_name(),
+        "threads": os.environ.get("OMP_NUM_THREADS", "all"),
+        "wall_s": round(wall_s, 1),
+        "code": code_fingerprint(study.function),
+    }
+
+
+def device_name() -> str:
+    """The processor's name as the system gives it, and how many cores may be used."""
+    name = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        found = re.search(r"model name\s*:\s*(.+)", cpuinfo.read_text(encoding="utf-8"))
+        name = found.group(1).strip() if found else name
+    return f"{name}, {os.cpu_count()} cores"
+
+
+def _commit() -> str:
+    here = Path(__file__).parent
+    try:
+        head = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=12"],
+            cwd=here, capture_output=True, text=True, check=True,
+        )  # fmt: skip
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return head.stdout.strip()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Record the studies of one concept; ``--only`` picks one study."""
+    parser = argparse.ArgumentParser(prog="python -m aiexplained.records", description=main.__doc__)
+    parser.add_argument("concept")
+    parser.add_argument("--only", help="name of one study")
+    parser.add_argument("--folder", type=Path, help="default: docs/_data of this checkout")
+    options = parser.parse_args(argv)
+    module = importlib.import_module(f"aiexplained.concepts.{options.concept}")
+    folder = (options.folder or data_folder()) / options.concept
+    studies = [s for s in module.STUDIES if options.only in (None, s.name)]
+    if not studies:
+        names = ", ".join(s.name for s in module.STUDIES)
+        parser.error(f"{options.concept} has no study {options.only!r}; it has {names}")
+    for study in studies:
+        for file, new in record(study, folder):
+            print(f"{'recorded' if new else 'kept'}  {file}", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
