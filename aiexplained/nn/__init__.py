@@ -1,0 +1,22 @@
+"""Tensor primitives: torch in, torch out; no training, no files. The oracle that kernels meet."""
+
+from aiexplained.nn.attention import (
+    AttentionOperator,
+    causal_mask,
+    reference_attention,
+    scaled_dot_product_attention,
+)
+from aiexplained.nn.feedforward import swiglu
+from aiexplained.nn.norm import rms_norm
+from aiexplained.nn.rotary import apply_rotary, rotary_cos_sin
+
+__all__ = [
+    "AttentionOperator",
+    "apply_rotary",
+    "causal_mask",
+    "reference_attention",
+    "rms_norm",
+    "rotary_cos_sin",
+    "scaled_dot_product_attention",
+    "swiglu",
+]

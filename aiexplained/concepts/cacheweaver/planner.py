@@ -179,13 +179,13 @@ def look_ahead(
     comes next.
     """
     ranked = _distinct(passages)
-    path = ranked_path(deepest(ranked, tree), tree)
+    path = cached_opening(deepest(ranked, tree), tree)
     rest = [p for p in ranked if p not in path]
     wanted = {p: sum(p in request for request in upcoming) for p in rest}
     return (*path, *sorted(rest, key=lambda p: -wanted[p]))
 
 
-def ranked_path(order: Sequence[Passage], tree: PrefixTree) -> tuple[Passage, ...]:
+def cached_opening(order: Sequence[Passage], tree: PrefixTree) -> tuple[Passage, ...]:
     """The opening of ``order`` that the tree holds as cached."""
     return tuple(order[: tree.depth(order)])
 

@@ -12,7 +12,7 @@ from aiexplained.concepts.cacheweaver.planner import (
     PrefixTree,
     deepest,
     look_ahead,
-    ranked_path,
+    cached_opening,
     weave,
 )
 from aiexplained.serving import BlockCache
@@ -141,7 +141,7 @@ def simulate(
         order = POLICIES[policy](
             passages, Context(tree, trace[i + 1 : i + 1 + UPCOMING], rng)
         )
-        lookups, depth = tree.lookups - before, len(ranked_path(order, tree))
+        lookups, depth = tree.lookups - before, len(cached_opening(order, tree))
         tokens = _prompt(order, lengths, engine, request=i)
         cached = len(cache.match(tokens)) * engine.block_size if engine.capacity_blocks else 0
         cache.insert(tokens)
