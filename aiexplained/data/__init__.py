@@ -1,0 +1,1 @@
+"""Texts, questions and request traces for the studies: seeded, and nothing is downloaded."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Self
 
 import torch
 from jaxtyping import Float
@@ -49,9 +48,7 @@ class KVCache:
         """Bytes of the keys and values in use; spare room is not counted."""
         return sum(x.nbytes for i in range(self.n_layers) if self.length for x in self.layer(i))
 
-    def layer(
-        self, index: int
-    ) -> tuple[Float[Tensor, "B H_kv T D"], Float[Tensor, "B H_kv T D"]]:
+    def layer(self, index: int) -> tuple[Float[Tensor, "B H_kv T D"], Float[Tensor, "B H_kv T D"]]:
         """Keys and values of one layer, as views.
 
         Raises:
@@ -119,7 +116,7 @@ class KVCache:
             raise ValueError(f"length must be in [0, {self._length}], got {length}")
         self._length = length
 
-    def slice(self, start: int, stop: int) -> Self:
+    def slice(self, start: int, stop: int) -> KVCache:
         """Copy of the tokens ``start <= t < stop``.
 
         Raises:
@@ -129,19 +126,19 @@ class KVCache:
             raise ValueError(
                 f"slice needs 0 <= start <= stop <= {self._length}, got {start} and {stop}"
             )
-        piece = type(self)(self.n_layers)
+        piece = KVCache(self.n_layers)
         if start < stop:
             for i in range(self.n_layers):
                 key, value = self.layer(i)
                 piece.append(i, key[:, :, start:stop], value[:, :, start:stop])
         return piece
 
-    def clone(self) -> Self:
+    def clone(self) -> KVCache:
         """Copy of the whole cache."""
         return self.slice(0, self._length)
 
     @classmethod
-    def concat(cls, caches: Sequence[KVCache]) -> Self:
+    def concat(cls, caches: Sequence[KVCache]) -> KVCache:
         """One cache that holds the tokens of ``caches``, one after the other.
 
         The keys keep the positions at which they were computed.
@@ -159,7 +156,7 @@ class KVCache:
         return joined
 
     @classmethod
-    def from_layers(cls, layers: Sequence[tuple[Tensor, Tensor]]) -> Self:
+    def from_layers(cls, layers: Sequence[tuple[Tensor, Tensor]]) -> KVCache:
         """Cache with the given keys and values, copied; one pair a layer.
 
         Raises:

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import cast
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
@@ -83,6 +83,23 @@ class _Step:
     cache: KVCache | None
 
 
+class _Linear(nn.Linear):
+    """Projection without bias; :class:`Transformer` draws its weight, from its own seed."""
+
+    def __init__(self, d_in: int, d_out: int) -> None:
+        super().__init__(d_in, d_out, bias=False)
+
+    def reset_parameters(self) -> None:
+        """Leave the weight to the model."""
+
+
+class _Embedding(nn.Embedding):
+    """Embedding whose weight :class:`Transformer` draws, from its own seed."""
+
+    def reset_parameters(self) -> None:
+        """Leave the weight to the model."""
+
+
 class RMSNorm(nn.Module):
     """:func:`aiexplained.nn.rms_norm` with a learned gain."""
 
@@ -106,10 +123,10 @@ class SelfAttention(nn.Module):
         super().__init__()
         self.layer, self.head_dim, self.operator = layer, config.head_dim, operator
         d_query, d_kv = config.n_heads * config.head_dim, config.n_kv_heads * config.head_dim
-        self.query = nn.Linear(config.d_model, d_query, bias=False)
-        self.key = nn.Linear(config.d_model, d_kv, bias=False)
-        self.value = nn.Linear(config.d_model, d_kv, bias=False)
-        self.output = nn.Linear(d_query, config.d_model, bias=False)
+        self.query = _Linear(config.d_model, d_query)
+        self.key = _Linear(config.d_model, d_kv)
+        self.value = _Linear(config.d_model, d_kv)
+        self.output = _Linear(d_query, config.d_model)
 
     def forward(self, x: Float[Tensor, "B T d_model"], step: _Step) -> Float[Tensor, "B T d_model"]:
         """Attend from the new tokens to them and to what ``step.cache`` holds."""
@@ -132,9 +149,9 @@ class FeedForward(nn.Module):
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
-        self.gate = nn.Linear(config.d_model, config.d_ff, bias=False)
-        self.up = nn.Linear(config.d_model, config.d_ff, bias=False)
-        self.down = nn.Linear(config.d_ff, config.d_model, bias=False)
+        self.gate = _Linear(config.d_model, config.d_ff)
+        self.up = _Linear(config.d_model, config.d_ff)
+        self.down = _Linear(config.d_ff, config.d_model)
 
     def forward(self, x: Float[Tensor, "B T d_model"]) -> Float[Tensor, "B T d_model"]:
         """Apply the layer to every token."""
@@ -154,7 +171,8 @@ class Block(nn.Module):
     def forward(self, x: Float[Tensor, "B T d_model"], step: _Step) -> Float[Tensor, "B T d_model"]:
         """Add both sublayers to the stream."""
         x = x + self.attention(self.attention_norm(x), step)
-        return x + self.feed_forward(self.feed_forward_norm(x))
+        out: Tensor = x + self.feed_forward(self.feed_forward_norm(x))
+        return out
 
 
 class Transformer(nn.Module):
@@ -181,31 +199,30 @@ class Transformer(nn.Module):
     ) -> None:
         super().__init__()
         self.config = config
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(seed)
-            self.embedding = nn.Embedding(config.vocab_size, config.d_model)
-            self.blocks = nn.ModuleList(
-                Block(config, i, attention) for i in range(config.n_layers)
-            )
-            self.norm = RMSNorm(config.d_model, config.norm_eps)
-            self.lm_head = (
-                None
-                if config.tie_embedding
-                else nn.Linear(config.d_model, config.vocab_size, bias=False)
-            )
-            self._init_weights()
+        self.embedding = _Embedding(config.vocab_size, config.d_model)
+        self.blocks = nn.ModuleList(Block(config, i, attention) for i in range(config.n_layers))
+        self.norm = RMSNorm(config.d_model, config.norm_eps)
+        self.lm_head = None if config.tie_embedding else _Linear(config.d_model, config.vocab_size)
+        if not self.embedding.weight.is_meta:
+            self._init_weights(torch.Generator(self.device).manual_seed(seed))
 
-    def _init_weights(self) -> None:
+    def _init_weights(self, generator: torch.Generator) -> None:
         into_stream = _INIT_STD / (2 * self.config.n_layers) ** 0.5
         for name, weight in self.named_parameters():
             if weight.ndim == 2:
                 residual = name.endswith(("attention.output.weight", "feed_forward.down.weight"))
-                nn.init.normal_(weight, std=into_stream if residual else _INIT_STD)
+                std = into_stream if residual else _INIT_STD
+                nn.init.normal_(weight, std=std, generator=generator)
 
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
         return self.embedding.weight.device
+
+    @property
+    def attention_layers(self) -> list[SelfAttention]:
+        """The attention of every layer, first to last."""
+        return [cast("Block", block).attention for block in self.blocks]
 
     def make_cache(self, *, capacity: int = 0) -> KVCache:
         """Empty cache for this model, with room for ``capacity`` tokens at once."""
@@ -236,8 +253,12 @@ class Transformer(nn.Module):
                 ``max_seq_len``, or the cache was made for another depth.
         """
         x = self.hidden_states(token_ids, cache=cache, positions=positions)
+        return self.logits(x[:, -1:] if last_only else x)
+
+    def logits(self, hidden: Float[Tensor, "*B d_model"]) -> Float[Tensor, "*B V"]:
+        """Logits from :meth:`hidden_states`."""
         head = self.embedding if self.lm_head is None else self.lm_head
-        return F.linear(x[:, -1:] if last_only else x, head.weight)
+        return nn.functional.linear(hidden, head.weight)
 
     def hidden_states(
         self,
@@ -254,9 +275,7 @@ class Transformer(nn.Module):
         normed: Tensor = self.norm(x)
         return normed
 
-    def _step(
-        self, token_ids: Tensor, cache: KVCache | None, positions: Tensor | None
-    ) -> _Step:
+    def _step(self, token_ids: Tensor, cache: KVCache | None, positions: Tensor | None) -> _Step:
         self._check(token_ids, cache)
         n_new, n_past = token_ids.shape[1], cache.length if cache is not None else 0
         if positions is None:
@@ -302,7 +321,7 @@ class Transformer(nn.Module):
             operators = [operators] * self.config.n_layers
         if len(operators) != self.config.n_layers:
             raise ValueError(f"need {self.config.n_layers} operators, got {len(operators)}")
-        layers = [block.attention for block in self.blocks]
+        layers = self.attention_layers
         before = [layer.operator for layer in layers]
         try:
             for layer, operator in zip(layers, operators, strict=True):

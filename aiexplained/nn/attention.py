@@ -7,14 +7,14 @@ at the end: the last query sees every key, whatever ``T`` and ``S`` are.
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float
-from torch import Tensor
+from torch import Tensor, nn
 
 
+@runtime_checkable
 class AttentionOperator(Protocol):
     """What a model calls to attend: any function with this signature can stand in."""
 
@@ -24,7 +24,7 @@ class AttentionOperator(Protocol):
         key: Float[Tensor, "B H_kv S D"],
         value: Float[Tensor, "B H_kv S D_v"],
         *,
-        mask: Bool[Tensor, "*#B T S"] | None = None,
+        mask: Bool[Tensor, "*#lead T S"] | None = None,
         is_causal: bool = False,
         scale: float | None = None,
     ) -> Float[Tensor, "B H T D_v"]:
@@ -60,7 +60,7 @@ def reference_attention(
     key: Float[Tensor, "B H_kv S D"],
     value: Float[Tensor, "B H_kv S D_v"],
     *,
-    mask: Bool[Tensor, "*#B T S"] | None = None,
+    mask: Bool[Tensor, "*#lead T S"] | None = None,
     is_causal: bool = False,
     scale: float | None = None,
 ) -> Float[Tensor, "B H T D_v"]:
@@ -97,7 +97,7 @@ def scaled_dot_product_attention(
     key: Float[Tensor, "B H_kv S D"],
     value: Float[Tensor, "B H_kv S D_v"],
     *,
-    mask: Bool[Tensor, "*#B T S"] | None = None,
+    mask: Bool[Tensor, "*#lead T S"] | None = None,
     is_causal: bool = False,
     scale: float | None = None,
 ) -> Float[Tensor, "B H T D_v"]:
@@ -108,7 +108,7 @@ def scaled_dot_product_attention(
     elif is_causal and query.shape[2] != key.shape[2]:
         # torch aligns its causal triangle at the start
         is_causal, mask = False, causal_mask(query.shape[2], key.shape[2], device=query.device)
-    return F.scaled_dot_product_attention(
+    return nn.functional.scaled_dot_product_attention(
         query,
         key,
         value,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn.functional import linear, silu
 
 
 def swiglu(
@@ -33,4 +33,4 @@ def swiglu(
             f"swiglu needs gate and up [d_ff, {x.shape[-1]}] and down [{x.shape[-1]}, d_ff], "
             f"got {tuple(gate.shape)}, {tuple(up.shape)} and {tuple(down.shape)}"
         )
-    return F.linear(F.silu(F.linear(x, gate)) * F.linear(x, up), down)
+    return linear(silu(linear(x, gate)) * linear(x, up), down)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import torch.nn.functional as F
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 
-def rms_norm(x: Float[Tensor, "*B D"], weight: Float[Tensor, "D"], *, eps: float) -> Float[Tensor, "*B D"]:
+def rms_norm(
+    x: Float[Tensor, "*B D"], weight: Float[Tensor, "D"], *, eps: float
+) -> Float[Tensor, "*B D"]:
     """Scale each vector to unit root mean square, then channel by channel.
 
     ``y = weight * x / sqrt(mean(x**2) + eps)``; the mean runs over the last axis.
@@ -30,5 +31,7 @@ def rms_norm(x: Float[Tensor, "*B D"], weight: Float[Tensor, "D"], *, eps: float
     if eps < 0:
         raise ValueError(f"eps must not be negative, got {eps}")
     if weight.shape != x.shape[-1:]:
-        raise ValueError(f"weight must have {x.shape[-1]} channels like x, got {tuple(weight.shape)}")
-    return F.rms_norm(x, weight.shape, weight, eps)
+        raise ValueError(
+            f"weight must have {x.shape[-1]} channels like x, got {tuple(weight.shape)}"
+        )
+    return nn.functional.rms_norm(x, weight.shape, weight, eps)

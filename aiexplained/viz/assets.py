@@ -51,7 +51,9 @@ def static_files() -> dict[str, Path]:
         ``aix/explorables.js`` and ``.css``, ``aix/rules/*.js``, and ``aix/bokeh/*`` with the
         BokehJS version in the name.
     """
-    files = {f"aix/{name}": HERE / "static" / name for name in ("explorables.js", "explorables.css")}
+    files = {
+        f"aix/{name}": HERE / "static" / name for name in ("explorables.js", "explorables.css")
+    }
     files |= {f"aix/rules/{p.name}": p for p in sorted((HERE / "rules").glob("*.js"))}
     scripts = bokeh_folder() / "server" / "static" / "js"
     for part in PARTS:

@@ -68,10 +68,11 @@ def claims_table(concept: Concept, readings: Mapping[str, Reading]) -> ClaimsTab
         UnsupportedVerdict: if a published verdict is not supported by its reading.
     """
     testable = {claim.id for claim in concept.claims if claim.kind is not Kind.NONE}
-    if testable != set(readings):
+    missing, unknown = sorted(testable - set(readings)), sorted(set(readings) - testable)
+    if missing or unknown:
         raise ValueError(
             f"claims_table: {concept.name} needs readings for exactly its testable claims; "
-            f"missing {sorted(testable - set(readings))}, unknown {sorted(set(readings) - testable)}"
+            f"missing {missing}, unknown {unknown}"
         )
     sources = {source.key: source for source in concept.sources}
     rows = tuple(
@@ -126,8 +127,10 @@ def _short_citation(source: Mapping[str, str]) -> str:
 
 
 def claims_html(payload: Mapping[str, Any]) -> str:
-    """The table's HTML. Roles are spelled out: on a phone its rows are laid out as cards, and
-    browsers drop the table's own semantics then.
+    """The table's HTML.
+
+    Roles are spelled out: on a phone the rows are laid out as cards, and browsers then drop the
+    table's own semantics.
 
     Args:
         payload: As from :meth:`ClaimsTable.payload`.
@@ -168,7 +171,7 @@ def _finding(row: Mapping[str, Any], text: Mapping[str, str]) -> str:
     how = html.escape(row["reading"]["how"])
     spread = f'<span class="aix-small">{text["spread_text"]}</span>' if row["spread_text"] else ""
     return (
-        f'<strong>{text["value_text"]}</strong>{spread}'
+        f"<strong>{text['value_text']}</strong>{spread}"
         f'<span class="aix-small"><span class="aix-kind">{text["kind"]}</span> {how}</span>'
     )
 

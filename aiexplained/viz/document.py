@@ -23,7 +23,7 @@ from bokeh.models.widgets import AbstractButton, AbstractSlider, ToggleButtonGro
 SPACING = 8
 """Pixels between the children of a row or column, unless they say otherwise."""
 
-SLIDER, BUTTONS, INPUT, LINE = 60, 58, 70, 34
+SLIDER, BUTTONS, INPUT, LINE = 50, 58, 64, 34
 """Heights in pixels of the controls, as ``theme.WIDGET_CSS`` lays them out."""
 
 
@@ -34,7 +34,8 @@ def canonical_item(model: Model) -> str:
     appearance in the document. ``<`` is escaped, so that the text may stand inside a
     ``<script>`` element.
     """
-    item = json_item(model)
+    # Through text first: Bokeh's JSON shares parts, and holds tuples.
+    item = json.loads(json.dumps(json_item(model)))
     names: dict[str, str] = {}
     _rename(item["doc"], names)
     item["root_id"] = names[item["root_id"]]
@@ -97,7 +98,7 @@ def reserved_height(model: Any, *, narrow: bool) -> int:
         return 0
     if isinstance(model, Column | Row):
         heights = [reserved_height(child, narrow=narrow) for child in model.children]
-        gaps = model.spacing * max(0, len(heights) - 1)
+        gaps = int(model.spacing) * max(0, len(heights) - 1)
         if isinstance(model, Row) and not narrow:
             return max(heights, default=0)
         return sum(heights) + gaps

@@ -129,9 +129,8 @@ def _states(control: Model) -> int:
         return len(control.labels)
     if isinstance(control, Select):
         return len(_options(control))
-    raise TypeError(
-        f"bind_grid: a control is a Slider, RadioButtonGroup or Select, got {type(control).__name__}"
-    )
+    kind = type(control).__name__
+    raise TypeError(f"bind_grid: a control is a Slider, RadioButtonGroup or Select, got {kind}")
 
 
 def _state(control: Model) -> int:

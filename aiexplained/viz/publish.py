@@ -43,15 +43,14 @@ def _plain(name: str, value: Any) -> float | str:
 def _display(name: str, value: float | str, line: str) -> None:
     try:
         from IPython.core.getipython import get_ipython
-        from IPython.display import display
     except ImportError:
         print(line)
         return
-    if get_ipython() is None:
+    shell = get_ipython()
+    if shell is None:
         print(line)
         return
-    display(
-        {f"{HIDDEN}text/plain": repr(value), "text/plain": line},
+    shell.display_pub.publish(
+        data={f"{HIDDEN}text/plain": repr(value), "text/plain": line},
         metadata={"scrapbook": {"name": name, "mime_prefix": HIDDEN}},
-        raw=True,
     )

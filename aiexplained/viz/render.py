@@ -1,12 +1,14 @@
 """The site's side of figures and claims: a mime plug-in of MyST-NB and a small Sphinx extension.
 
 The plug-in (an entry point) turns stored outputs into HTML. The extension (``setup``) knows the
-page being written: it puts the static picture of a figure where there is no JavaScript.
+page being written: it puts in the static pictures, for readers without JavaScript, and moves
+large documents to scripts of their own.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
@@ -24,7 +26,13 @@ from aiexplained.viz.html import (
 )
 
 PICTURES = "aix-pictures"
-"""Folder of the pictures below ``_static``."""
+DOCUMENTS = "aix/documents"
+"""Folders of the pictures and of large documents below ``_static``."""
+
+LARGEST_ISLAND = 50_000
+"""Characters of a document that stand in the page itself; larger ones are loaded when near."""
+
+ISLAND = re.compile('<script type="application/json" class="aix-document">([^<]*)</script>')
 
 
 class AixRenderer:
@@ -75,21 +83,34 @@ def figures(doctree: nodes.Node) -> Iterator[nodes.raw]:
 
 
 def _picture_folder(app: Any) -> Path:
-    return Path(app.confdir) / app.config.aix_pictures
+    folder: str = app.config.aix_pictures
+    return Path(app.confdir, folder)
 
 
-def _put_pictures(app: Any, doctree: nodes.document, docname: str) -> None:
-    """Fill in the static pictures that exist, with addresses relative to the written page."""
-    folder = _picture_folder(app)
-    page = app.builder.get_target_uri(docname)
+def _finish_figures(app: Any, doctree: nodes.document, docname: str) -> None:
+    """Fit the figures to the page being written: their pictures, and large documents apart."""
+    if app.builder.format != "html":
+        return
+    up = "../" * app.builder.get_target_uri(docname).count("/")
     for node in figures(doctree):
         about = node["aix_figure"]
+        text = node.astext()
         name = f"{about['hash']}.png"
-        if app.builder.format != "html" or not (folder / name).is_file():
-            continue
-        up = "../" * page.count("/")
-        picture = picture_html(about["alt"], f"{up}_static/{PICTURES}/{name}")
-        node.children = [nodes.Text(node.astext().replace(NO_PICTURE, picture, 1))]
+        if (_picture_folder(app) / name).is_file():
+            picture = picture_html(about["alt"], f"{up}_static/{PICTURES}/{name}")
+            text = text.replace(NO_PICTURE, picture, 1)
+        island = ISLAND.search(text)
+        if island and len(island[1]) > LARGEST_ISLAND:
+            _write_document(Path(app.outdir), about["hash"], island[1])
+            text = text.replace(island[0], "", 1)
+        node.children = [nodes.Text(text)]
+
+
+def _write_document(outdir: Path, name: str, item: str) -> None:
+    folder = outdir / "_static" / DOCUMENTS
+    folder.mkdir(parents=True, exist_ok=True)
+    script = f"aiexplained.documents[{json.dumps(name)}] = {json.dumps(item)};\n"
+    (folder / f"{name}.js").write_text(script, encoding="utf-8")
 
 
 def _copy_pictures(app: Any, error: Exception | None) -> None:
@@ -112,7 +133,7 @@ def _pages_with_new_pictures(app: Any, env: Any) -> list[str]:
 def setup(app: Any) -> dict[str, Any]:
     """Register the pictures with Sphinx: ``extensions = ["aiexplained.viz.render"]``."""
     app.add_config_value("aix_pictures", "_pictures", "", [str])
-    app.connect("doctree-resolved", _put_pictures)
+    app.connect("doctree-resolved", _finish_figures)
     app.connect("env-updated", _pages_with_new_pictures)
     app.connect("build-finished", _copy_pictures)
     return {"parallel_read_safe": True, "parallel_write_safe": True, "env_version": 1}

@@ -11,9 +11,11 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import Any
 
+from bokeh.core.properties import value
 from bokeh.models import (
     Column,
     InlineStyleSheet,
+    Label,
     LabelSet,
     Legend,
     Model,
@@ -49,14 +51,13 @@ ROLES = ("ink", "muted", "paper", "line", "surface")
 
 WIDGET_CSS = """
 :host { --aix-i: var(--aix-ink, #222832); --aix-l: var(--aix-line, #c4cad2);
-  --aix-p: var(--aix-paper, #fff); --aix-a: var(--aix-accent, #0a6b7d); margin: 0 !important;
-  color: var(--aix-i); font-family: system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif;
-  font-size: 14px; line-height: 20px; }
+  --aix-p: var(--aix-paper, #fff); --aix-a: var(--aix-accent, #0a6b7d);
+  margin: 0 !important; color: var(--aix-i); font-size: 14px; line-height: 20px; }
 .bk-input-group { gap: 0; white-space: normal; }
 .bk-slider-title, .bk-input-group > label { color: var(--aix-i); font-size: 14px;
-  line-height: 20px; margin: 0 0 4px; white-space: normal; }
+  line-height: 20px; margin: 0 0 4px; white-space: normal; overflow-wrap: anywhere; }
 .bk-slider-value { font-variant-numeric: tabular-nums; }
-.noUi-target { width: calc(100% - 24px); margin: 12px 12px 18px; height: 6px; border: 0;
+.noUi-target { width: calc(100% - 24px); margin: 12px !important; height: 6px; border: 0;
   border-radius: 3px; background: var(--aix-l); box-shadow: none; }
 .noUi-target, .noUi-target * { touch-action: pan-y; }
 .noUi-connects { border-radius: 3px; }
@@ -195,6 +196,9 @@ def dress(model: Model) -> Model:
             _set_unset(part, label_text_font=FONT, label_text_font_size="13px")
         elif isinstance(part, Row):
             _wear(part, sheets[ROW_CSS])
+        elif isinstance(part, Text | LabelSet | Label):
+            font = FONT if isinstance(part, Label) else value(FONT)
+            _set_unset(part, text_font=font, text_font_size="13px")
         elif isinstance(part, Plot):
             part.toolbar.logo = None
         if isinstance(part, Column | Row):
@@ -228,15 +232,15 @@ def _keep_own_colors(model: Model) -> None:
     own = model.properties_with_values(include_defaults=False)
     if isinstance(model, Text | LabelSet):
         followed = any(isinstance(tag, dict) and "aix-theme" in tag for tag in model.tags)
-        if "text_color" not in own and not followed:
+        # figure.text() writes "black", which no dark page can show.
+        if not followed and own.get("text_color", "black") in ("black", value("black")):
             follow_theme(model, text_color="ink")
     elif "css_variables" in model.properties() and not isinstance(model, Widget):
         colors = {name: value for name, value in own.items() if name.endswith("_color")}
         extra = {
-            f"--bk-{name.replace('_', '-')}": value or "transparent"
-            for name, value in colors.items()
-            if value is None or isinstance(value, str)
+            f"--bk-{name.replace('_', '-')}": color or "transparent"
+            for name, color in colors.items()
+            if color is None or isinstance(color, str)
         }
         if extra:
             model.css_variables = {**model.css_variables, **extra}
-

@@ -194,13 +194,15 @@ STUDIES = (
         "ttft",
         "aiexplained.concepts.cacheweaver.real:measure_ttft",
         tuple(
-            {"kind": kind, "seed": seed} for kind in ("questions", "browsing") for seed in (0, 1, 2)
+            {"kind": kind, "seed": seed}
+            for seed in (0, 1, 2)
+            for kind in ("conversation", "questions", "browsing")
         ),
     ),
     Study(
         "quality",
         "aiexplained.concepts.cacheweaver.real:measure_quality",
-        tuple({"part": part} for part in range(4)),
+        tuple({"part": part} for part in range(8)),
     ),
     Study(
         "sweep",

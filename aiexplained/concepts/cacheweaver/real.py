@@ -7,9 +7,10 @@ and values of 16-token blocks are kept in a pool and reused exactly.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import permutations
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,23 +19,33 @@ from jaxtyping import Float
 from torch import Tensor
 
 from aiexplained import hub
-from aiexplained.concepts.cacheweaver.planner import PrefixTree
+from aiexplained.concepts.cacheweaver.planner import PrefixTree, weave
 from aiexplained.concepts.cacheweaver.simulate import POLICIES, UPCOMING, Context
-from aiexplained.data import python_reference, retrieval, traces
-from aiexplained.lm import KVCache, Tokenizer, Transformer, log_likelihood
+from aiexplained.data import retrieval, traces
+from aiexplained.data.python_questions import Question, find_evidence, load_questions
+from aiexplained.data.python_reference import load_passages
+from aiexplained.lm import KVCache, Transformer, log_likelihood
+from aiexplained.lm.tokenizer import Tokenizer
 from aiexplained.serving import BlockCache
 
 INSTRUCTION = "Answer the question with a few words from the Python reference below."
-ORDERS = ("retrieval", "random", "sorted", "greedy", "oracle")
+ORDERS = ("retrieval", "sorted", "greedy", "oracle")
+TRACES = ("conversation", "questions", "browsing")
+CHECK_EVERY = 4
 ROTATION_SEED = 7
 
 
 class FirstToken(NamedTuple):
-    """Logits of the first answer token, tokens that came from the cache, and the time it took."""
+    """Logits of the first answer token, tokens that came from the cache, and the time it took.
+
+    ``cpu_s`` is the processor time of the thread that did the work: on an idle machine with one
+    thread it equals ``wall_s``, on a busy one it is the steadier of the two.
+    """
 
     logits: Float[Tensor, "V"]
     cached: int
-    ttft_s: float
+    wall_s: float
+    cpu_s: float
 
 
 class PrefixEngine:
@@ -59,25 +70,23 @@ class PrefixEngine:
     @torch.inference_mode()
     def first_token(self, tokens: Sequence[int]) -> FirstToken:
         """Prefill a prompt, reusing its cached opening; keep its blocks for later prompts."""
-        start = time.perf_counter()
-        slots = self.cache.match(tokens) if self.cache else []
+        wall, cpu = time.perf_counter(), time.thread_time()
+        slots = [] if self.cache is None else self.cache.match(tokens)
         cache = self._read(slots)
         fresh = torch.tensor([list(tokens[len(slots) * self.block_size :])])
         logits = self.model(fresh, cache=cache, last_only=True)[0, -1]
-        elapsed = time.perf_counter() - start
-        if self.cache:
+        wall, cpu = time.perf_counter() - wall, time.thread_time() - cpu
+        if self.cache is not None:
             self._write(self.cache.insert(tokens), cache)
-        return FirstToken(logits, len(slots) * self.block_size, elapsed)
+        return FirstToken(logits, len(slots) * self.block_size, wall, cpu)
 
     def _read(self, slots: Sequence[int]) -> KVCache:
-        cache = KVCache(self.model.config)
-        if slots:
-            blocks = self.pool[:, :, list(slots)]  # [L, 2, n, H_kv, block, D]
-            L, _, n, H, b, D = blocks.shape
-            joined = blocks.permute(0, 1, 3, 2, 4, 5).reshape(L, 2, 1, H, n * b, D)
-            for layer, (key, value) in enumerate(joined):
-                cache.append(layer, key, value)
-        return cache
+        if not slots:
+            return self.model.make_cache()
+        blocks = self.pool[:, :, list(slots)]  # [L, 2, n, H_kv, block, D]
+        L, _, n, H, b, D = blocks.shape
+        joined = blocks.permute(0, 1, 3, 2, 4, 5).reshape(L, 2, 1, H, n * b, D)
+        return KVCache.from_layers([(key, value) for key, value in joined])
 
     def _write(self, placed: Sequence[tuple[int, int]], cache: KVCache) -> None:
         for index, slot in placed:
@@ -95,16 +104,16 @@ class Corpus:
     Args:
         passages: Token ids of each passage.
         topics: Topic of each passage.
+        openings: First sentence of each passage, the query of the browsing trace.
         questions: The written questions.
-        question_hits: Passages retrieved for each question, best first.
-        browsing_hits: Passages retrieved for the first sentence of each passage.
+        hits: Passages retrieved for a query, best first, by the text of the query.
     """
 
     passages: tuple[list[int], ...]
     topics: tuple[str, ...]
-    questions: tuple[python_reference.Question, ...]
-    question_hits: np.ndarray
-    browsing_hits: np.ndarray
+    openings: tuple[str, ...]
+    questions: tuple[Question, ...]
+    hits: Mapping[str, list[int]]
 
 
 @lru_cache(maxsize=1)
@@ -116,17 +125,26 @@ def load_language_model() -> hub.Pretrained:
 @lru_cache(maxsize=1)
 def load_corpus(k: int = 10) -> Corpus:
     """Embed the passages and all queries with MiniLM and keep the ``k`` best of each."""
-    passages = python_reference.load_passages()
-    questions = python_reference.load_questions()
+    passages, questions = load_passages(), load_questions()
     embed, tokenizer = hub.load_embedder(), load_language_model().tokenizer
-    vectors = embed([p.text for p in passages])
-    first = [_first_sentence(p.text) for p in passages]
+    openings = tuple(_first_sentence(p.text) for p in passages)
+    by_subject: dict[str, list[str]] = {}
+    for question in questions:
+        by_subject.setdefault(question.subject, []).append(question.text)
+    talks = [
+        " ".join(asked)
+        for texts in by_subject.values()
+        for n in range(1, len(texts) + 1)
+        for asked in permutations(texts, n)
+    ]
+    queries = list(dict.fromkeys([*openings, *talks]))
+    best = retrieval.rank_passages(embed(queries), embed([p.text for p in passages]), k)
     return Corpus(
         tuple(tokenizer.encode(p.text + "\n\n") for p in passages),
         tuple(p.topic for p in passages),
+        openings,
         questions,
-        retrieval.rank_passages(embed([q.text for q in questions]), vectors, k),
-        retrieval.rank_passages(embed(first), vectors, k),
+        dict(zip(queries, best.tolist(), strict=True)),
     )
 
 
@@ -149,155 +167,166 @@ def make_prompt(
     return [*tokenizer.encode(head), *body, *tokenizer.encode(foot)]
 
 
-def make_trace(corpus: Corpus, kind: str, *, n_requests: int, k: int, seed: int) -> list[Any]:
-    """Requests ``(question, passages)`` of one kind: ``"questions"`` or ``"browsing"``."""
-    if kind == "questions":
-        return _question_trace(corpus, n_requests, k, seed)
+def make_trace(
+    corpus: Corpus, kind: str, *, n_requests: int, k: int, seed: int
+) -> list[tuple[str, list[int]]]:
+    """Requests ``(question, retrieved passages)`` of one kind.
+
+    ``"questions"``: sessions ask up to three questions of one subject, each retrieved by itself.
+    ``"conversation"``: the same, but the retriever sees all that the session has asked so far.
+    ``"browsing"``: sessions walk through a topic; the query is a passage's first sentence, and no
+    query comes twice.
+    """
     if kind == "browsing":
         return _browsing_trace(corpus, n_requests, k, seed)
-    raise ValueError(f"kind must be 'questions' or 'browsing', got {kind!r}")
-
-
-def _question_trace(corpus: Corpus, n_requests: int, k: int, seed: int) -> list[Any]:
+    if kind not in TRACES:
+        raise ValueError(f"kind must be one of {', '.join(TRACES)}; got {kind!r}")
     rng = np.random.default_rng(seed)
-    subjects = sorted({q.subject for q in corpus.questions})
-    by_subject = {s: [i for i, q in enumerate(corpus.questions) if q.subject == s] for s in subjects}
-    subjects = [subjects[i] for i in rng.permutation(len(subjects))]
-    sessions = traces.sample_sessions(
-        n_requests, n_subjects=len(subjects), zipf=1.1, mean_session_length=2.0, seed=seed
-    )
-    decks: dict[int, list[int]] = {}
+    texts: dict[str, list[str]] = {}
+    for question in corpus.questions:
+        texts.setdefault(question.subject, []).append(question.text)
+    ranked = [sorted(texts)[i] for i in rng.permutation(len(texts))]
+    asked: dict[int, list[str]] = {}
     out = []
-    for subject, session in sessions:
-        deck = decks.setdefault(session, []) or rng.permutation(
-            by_subject[subjects[subject]]
-        ).tolist()
-        decks[session] = deck
-        i = deck.pop()
-        out.append((corpus.questions[i].text, corpus.question_hits[i, :k].tolist()))
+    for subject, session in traces.sample_sessions(
+        n_requests, n_subjects=len(ranked), zipf=1.1, mean_session_length=3.0, seed=seed
+    ):
+        before = asked.setdefault(session, [])
+        left = [text for text in texts[ranked[subject]] if text not in before]
+        if not left:
+            before, left = asked.setdefault(session, []), texts[ranked[subject]]
+            before.clear()
+        before.append(left[rng.integers(len(left))])
+        query = " ".join(before) if kind == "conversation" else before[-1]
+        out.append((before[-1], corpus.hits[query][:k]))
     return out
 
 
-def _browsing_trace(corpus: Corpus, n_requests: int, k: int, seed: int) -> list[Any]:
+def _browsing_trace(
+    corpus: Corpus, n_requests: int, k: int, seed: int
+) -> list[tuple[str, list[int]]]:
     rng = np.random.default_rng(seed)
-    starts = rng.permutation(len(corpus.topics)).tolist()
     seen: set[int] = set()
-    out: list[Any] = []
-    for start in starts:
-        length = int(rng.geometric(1 / 4))
-        for i in range(start, min(start + length, len(corpus.topics))):
+    out: list[tuple[str, list[int]]] = []
+    for start in rng.permutation(len(corpus.topics)).tolist():
+        for i in range(start, min(start + int(rng.geometric(1 / 4)), len(corpus.topics))):
             if i in seen or corpus.topics[i] != corpus.topics[start]:
                 break
             seen.add(i)
-            out.append((f"What does this section say? ({i})", corpus.browsing_hits[i, :k].tolist()))
+            out.append((f"Explain: {corpus.openings[i]}", corpus.hits[corpus.openings[i]][:k]))
         if len(out) >= n_requests:
             break
     return out[:n_requests]
 
 
 def measure_ttft(
-    *, kind: str, seed: int, n_requests: int = 60, k: int = 5, capacity_blocks: int = 1000
+    *, kind: str, seed: int, n_requests: int = 40, k: int = 5, capacity_blocks: int = 1000
 ) -> dict[str, Any]:
     """Time to first token of each order on the real model, requests interleaved.
 
     Every order has its own engine and planner. For each request all orders run one after the
-    other, starting with another one each time, so that a slow moment of the machine hits all. The
-    greedy prompt also runs without any cache: its logits are the reference for exactness.
+    other, starting with another one each time, so that a slow moment of the machine hits all.
+    Every fourth greedy prompt also runs without any cache: its logits are the reference for
+    exactness.
 
     Returns:
-        For each order ``ttft_s``, ``cached``, ``total``, ``changed`` and ``planner_s`` (a list
-        entry a request); ``no cache`` likewise; and ``max_logit_error``.
+        For each order, and for ``no cache``, a list entry a request: ``cpu_s`` and ``wall_s`` (the
+        planner included), ``planner_s``, ``cached`` and ``total`` tokens, ``changed``. And
+        ``max_logit_error``, ``n_checked``.
     """
-    model, tokenizer = load_language_model().model, load_language_model().tokenizer
-    corpus = load_corpus()
+    pretrained, corpus = load_language_model(), load_corpus()
     trace = make_trace(corpus, kind, n_requests=n_requests, k=k, seed=seed)
-    hits = [passages for _, passages in trace]
-    engines = {name: PrefixEngine(model, capacity_blocks=capacity_blocks) for name in ORDERS}
-    engines["no cache"] = PrefixEngine(model, capacity_blocks=0)
+    engines = {n: PrefixEngine(pretrained.model, capacity_blocks=capacity_blocks) for n in ORDERS}
+    cold = PrefixEngine(pretrained.model, capacity_blocks=0)
     trees = {name: PrefixTree() for name in ORDERS}
-    rng = np.random.default_rng(seed)
-    keys = ("ttft_s", "cached", "total", "changed", "planner_s")
-    out: dict[str, Any] = {name: {key: [] for key in keys} for name in engines}
+    out: dict[str, Any] = {name: _empty_rows() for name in (*ORDERS, "no cache")}
     worst = 0.0
-    engines["no cache"].first_token(make_prompt(tokenizer, [corpus.passages[0]], "warm-up"))
+    cold.first_token(make_prompt(pretrained.tokenizer, corpus.passages[:1], "warm-up"))
     for i, (question, passages) in enumerate(trace):
-        orders, logits = {}, {}
-        for name in (*ORDERS[i % len(ORDERS) :], *ORDERS[: i % len(ORDERS)], "no cache"):
-            start = time.perf_counter()
-            if name in POLICIES:
-                context = Context(trees[name], hits[i + 1 : i + 1 + UPCOMING], rng)
-                orders[name] = POLICIES[name](passages, context)
-            planner_s = time.perf_counter() - start
-            order = orders.get(name, orders.get("greedy"))
-            tokens = make_prompt(tokenizer, [corpus.passages[p] for p in order], question)
-            first = engines[name].first_token(tokens)
-            logits[name] = first.logits
-            if name in trees:
-                trees[name].serve(order)
-            row = (
-                first.ttft_s + planner_s, first.cached, len(tokens),
-                list(order) != passages, planner_s,
-            )  # fmt: skip
-            for key, value in zip(keys, row, strict=True):
-                out[name][key].append(value)
-        worst = max(worst, float((logits["greedy"] - logits["no cache"]).abs().max()))
-    out["max_logit_error"] = worst
-    return out
+        upcoming = [p for _, p in trace[i + 1 : i + 1 + UPCOMING]]
+        for name in (*ORDERS[i % len(ORDERS) :], *ORDERS[: i % len(ORDERS)]):
+            start = time.thread_time()
+            context = Context(trees[name], upcoming, np.random.default_rng(seed))
+            order = list(POLICIES[name](passages, context))
+            planner_s = time.thread_time() - start
+            prompt = make_prompt(
+                pretrained.tokenizer, [corpus.passages[p] for p in order], question
+            )
+            first = engines[name].first_token(prompt)
+            trees[name].serve(order)
+            _add_row(out[name], first, planner_s, len(prompt), order != passages)
+            if name == "greedy" and i % CHECK_EVERY == 0:
+                alone = cold.first_token(prompt)
+                _add_row(out["no cache"], alone, 0.0, len(prompt), order != passages)
+                worst = max(worst, float((first.logits - alone.logits).abs().max()))
+    return {**out, "max_logit_error": worst, "n_checked": len(out["no cache"]["total"])}
 
 
-def measure_quality(*, part: int, n_parts: int = 4, k: int = 5) -> dict[str, Any]:
+def _empty_rows() -> dict[str, list[Any]]:
+    return {key: [] for key in ("cpu_s", "wall_s", "planner_s", "cached", "total", "changed")}
+
+
+def _add_row(
+    rows: dict[str, list[Any]], first: FirstToken, planner_s: float, total: int, changed: bool
+) -> None:
+    rows["cpu_s"].append(round(first.cpu_s + planner_s, 5))
+    rows["wall_s"].append(round(first.wall_s + planner_s, 5))
+    rows["planner_s"].append(round(planner_s, 7))
+    rows["cached"].append(first.cached)
+    rows["total"].append(total)
+    rows["changed"].append(changed)
+
+
+def measure_quality(*, part: int, n_parts: int = 8, k: int = 5) -> dict[str, Any]:
     """Log-probability a token of the written answers, by the order of the passages.
 
-    For each question whose evidence was retrieved: retrieval order; the woven order after a trace
-    of the other questions; a random order; every place of the passage that holds the answer; and
-    the same prompt without that passage.
+    For each question whose evidence was retrieved: the woven order, in a trace that asks every
+    question once; every place of the passage that holds the answer, the others in retrieval order
+    (one of these is retrieval order itself); and the same prompt without that passage.
 
     Args:
         part: Which of ``n_parts`` interleaved parts of the questions to score.
         n_parts: Parts that all questions are split into.
         k: Passages a prompt.
     """
-    pretrained, corpus = load_language_model(), load_corpus()
-    texts = [p.text for p in python_reference.load_passages()]
-    rng = np.random.default_rng(ROTATION_SEED)
+    passages, corpus = load_passages(), load_corpus()
     woven = _woven_orders(corpus, k)
     rows = []
     for i, question in enumerate(corpus.questions):
-        hits = corpus.question_hits[i, :k].tolist()
-        shuffled = rng.permutation(hits).tolist()
-        holds = [p for p in hits if question.evidence in texts[p]]
+        hits = corpus.hits[question.text][:k]
+        holds = [p for p in hits if p in find_evidence(question, passages)]
         if not holds or i % n_parts != part:
             continue
         rest = [p for p in hits if p != holds[0]]
         places = [[*rest[:place], holds[0], *rest[place:]] for place in range(k)]
-        scored = [hits, woven[i], shuffled, rest, *places]
-        answer = pretrained.tokenizer.encode(" " + question.answer)
-        logp = []
-        for order in scored:
-            prompt = make_prompt(
-                pretrained.tokenizer, [corpus.passages[p] for p in order], question.text
-            )
-            logp.append(float(log_likelihood(pretrained.model, prompt, answer).mean()))
+        by_place = [_answer_logp(corpus, order, question) for order in places]
         rows.append(
             {
                 "question": question.id,
                 "evidence_place": hits.index(holds[0]),
                 "changed": woven[i] != hits,
-                "retrieval": logp[0],
-                "woven": logp[1],
-                "random": logp[2],
-                "without": logp[3],
-                "by_place": logp[4:],
+                "retrieval": by_place[hits.index(holds[0])],
+                "woven": _answer_logp(corpus, woven[i], question),
+                "without": _answer_logp(corpus, rest, question),
+                "by_place": by_place,
             }
         )
     return {"rows": rows}
 
 
+def _answer_logp(corpus: Corpus, order: Sequence[int], question: Question) -> float:
+    pretrained = load_language_model()
+    prompt = make_prompt(pretrained.tokenizer, [corpus.passages[p] for p in order], question.text)
+    answer = pretrained.tokenizer.encode(" " + question.answer)
+    logp = log_likelihood(pretrained.model, torch.tensor(prompt), torch.tensor(answer))
+    return round(float(logp.mean()), 5)
+
+
 def _woven_orders(corpus: Corpus, k: int) -> list[list[int]]:
-    """Greedy order of every question in a trace that asks each once, subjects interleaved."""
-    tree, out = PrefixTree(), {}
+    """Greedy order of every question, in a trace that asks each once, subjects mixed."""
+    tree = PrefixTree()
+    out: dict[int, list[int]] = {}
     for i in np.random.default_rng(ROTATION_SEED).permutation(len(corpus.questions)).tolist():
-        hits = corpus.question_hits[i, :k].tolist()
-        out[i] = list(POLICIES["greedy"](hits, Context(tree, (), np.random.default_rng(0))))
+        out[i] = list(weave(corpus.hits[corpus.questions[i].text][:k], tree))  # type: ignore[arg-type]
         tree.serve(out[i])
     return [out[i] for i in range(len(out))]

@@ -7,6 +7,7 @@
   const root = window;
   const home = (root.aiexplained = root.aiexplained || {});
   home.rules = home.rules || {};
+  home.documents = home.documents || {};
   if (home.scan) {
     home.scan();
     return;
@@ -47,12 +48,20 @@
         : root.Bokeh?.version === bokeh && root.Bokeh.Models?.get?.("Slider", null) != null;
       if (!ready) await loadScript(`${cdn || `${base}bokeh`}/${file}`, hashes[file]);
     }
-    root.Bokeh.set_log_level?.("error");
   }
 
   function loadRules(names) {
     const missing = names.split(" ").filter((name) => name && !home.rules[name]);
     return Promise.all(missing.map((name) => loadScript(`${base}rules/${name}.js`)));
+  }
+
+  /* A large document is a script of its own, fetched with the figure (fetch() cannot read file://). */
+  async function documentOf(figure) {
+    const island = figure.querySelector(".aix-document");
+    if (island) return island.textContent;
+    const name = figure.dataset.hash;
+    await loadScript(`${base}documents/${name}.js`);
+    return home.documents[name];
   }
 
   /* ---- drawing ------------------------------------------------------------------------- */
@@ -62,13 +71,18 @@
     figure.dataset.state = "loading";
     const area = figure.querySelector(".aix-drawing");
     try {
-      await Promise.all([loadBokeh(figure.dataset), loadRules(figure.dataset.rules || "")]);
-      const item = JSON.parse(figure.querySelector(".aix-document").textContent);
+      const [text] = await Promise.all([
+        documentOf(figure),
+        loadBokeh(figure.dataset),
+        loadRules(figure.dataset.rules || ""),
+      ]);
+      const item = JSON.parse(text);
       const views = await root.Bokeh.embed.embed_item(item, area);
       const doc = views.roots[0].model.document;
       drawn.set(figure, { doc, views });
       recolor(figure);
       nameControls(views, doc);
+      wrapTitles(views, doc);
       followAlt(figure, area, doc);
       offerTables(figure, doc);
       await idle(doc);
@@ -143,15 +157,25 @@
   }
 
   function repaint() {
-    for (const [figure, { doc }] of drawn) {
+    for (const [figure, { doc, views }] of drawn) {
       if (!figure.isConnected) {
         drawn.delete(figure);
         continue;
       }
       recolor(figure);
       for (const model of doc.all_models) {
-        if (model instanceof root.Bokeh.Models.Plot) model.change.emit();
+        if (!(model instanceof root.Bokeh.Models.Plot)) continue;
+        wipe(views.find_one(model));
+        model.change.emit();
       }
+    }
+  }
+
+  /* BokehJS clears its canvas half a pixel off and leaves a ghost of the first row and column. */
+  function wipe(view) {
+    const { primary, overlays } = view?.canvas_view || {};
+    for (const layer of [primary, overlays]) {
+      if (layer) layer.canvas.width = layer.canvas.width; // setting the size clears everything
     }
   }
 
@@ -224,6 +248,46 @@
       const active = [model.active].flat();
       buttons.forEach((button, i) => button.setAttribute("aria-pressed", active.includes(i)));
     });
+  }
+
+  /* ---- titles of plots: one sentence, in as many lines as the width asks for ---------------- */
+
+  const pen = document.createElement("canvas").getContext("2d");
+
+  function wrapTitles(views, doc) {
+    for (const plot of doc.all_models) {
+      const title = plot instanceof root.Bokeh.Models.Plot ? plot.title : null;
+      const view = title?.text && views.find_one(plot);
+      if (!view) continue;
+      let whole = title.text;
+      let wrapped = whole;
+      const fit = () => {
+        if (title.text !== wrapped) whole = title.text; // a callback gave it another text
+        const room = view.bbox.right - view.frame.bbox.left - 4;
+        pen.font = `${title.text_font_style} ${title.text_font_size} ${title.text_font}`;
+        wrapped = lines(whole, room).join("\n");
+        if (title.text !== wrapped) {
+          title.text = wrapped;
+          setTimeout(() => { // the new text is built asynchronously
+            wipe(view);
+            view.invalidate_layout();
+          });
+        }
+      };
+      title.properties.text.change.connect(fit);
+      new ResizeObserver(fit).observe(view.el);
+      fit();
+    }
+  }
+
+  function lines(text, room) {
+    const found = [];
+    for (const word of text.split(/\s+/)) {
+      const longer = found.length ? `${found.at(-1)} ${word}` : word;
+      if (found.length && pen.measureText(longer).width <= room) found.splice(-1, 1, longer);
+      else found.push(word);
+    }
+    return found;
   }
 
   /* ---- text alternative ------------------------------------------------------------------ */
