@@ -49,7 +49,9 @@ class Study:
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[a-z][a-z0-9-]*", self.name):
-            raise ValueError(f"Study.name must be lower-case words joined by '-', got {self.name!r}")
+            raise ValueError(
+                f"Study.name must be lower-case words joined by '-', got {self.name!r}"
+            )
         if not re.fullmatch(r"[\w.]+:\w+", self.function):
             raise ValueError(f"Study.function must read 'module:function', got {self.function!r}")
 

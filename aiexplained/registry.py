@@ -233,7 +233,9 @@ class Concept:
         for claim in self.claims:
             if claim.id == claim_id:
                 return claim
-        raise KeyError(f"{self.name} has no claim {claim_id!r}; it has {[c.id for c in self.claims]}")
+        raise KeyError(
+            f"{self.name} has no claim {claim_id!r}; it has {[c.id for c in self.claims]}"
+        )
 
 
 def read_concept(path: Path) -> Concept:

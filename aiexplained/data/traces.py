@@ -194,37 +194,29 @@ def one_off_first_trace(
     return [(first + i, *ids) for i, ids in enumerate(shared)]
 
 
-def tool_schema_trace(
-    n_requests: int, *, seed: Seed, n_tools: int = 63, listed_share: float = 0.95
-) -> list[Request]:
-    """Requests of an agent that lists nearly all of its tools, in an order that varies.
+def tool_schema_trace(n_requests: int, *, seed: Seed, n_tools: int = 63) -> list[Request]:
+    """Requests of an agent that lists the same tools each time, after one that it needs just once.
 
-    Each request is a one-off item, then the tools, each listed with probability ``listed_share``,
-    in a fresh random order. Sets nearly repeat and openings never do.
+    Each request is a one-off tool, then all common tools in a fresh random order. Ids are drawn at
+    random, as alphabetical names are: sorted by id, the one-off tool may stand anywhere.
 
     Args:
         n_requests: Length of the trace.
         seed: Seed or generator.
-        n_tools: Tools that exist; their ids are ``0 ... n_tools - 1``.
-        listed_share: Probability that a request lists a tool, in (0, 1].
+        n_tools: Tools that every request lists.
 
     Returns:
-        Requests of varying length; request ``i`` starts with the one-off id ``n_tools + i``.
+        Requests of ``n_tools + 1`` ids from ``0 ... n_tools + n_requests - 1``.
 
     Raises:
         ValueError: if an argument is out of range.
     """
     _check_at_least("n_requests", n_requests, 0)
     _check_at_least("n_tools", n_tools, 1)
-    if not 0 < listed_share <= 1:
-        raise ValueError(f"listed_share must be in (0, 1], got {listed_share}")
     rng = np.random.default_rng(seed)
-    trace: list[Request] = []
-    for i in range(n_requests):
-        order = rng.permutation(n_tools)
-        listed = order[rng.random(n_tools) < listed_share]
-        trace.append((n_tools + i, *listed.tolist()))
-    return trace
+    ids = rng.permutation(n_tools + n_requests)
+    common, one_off = ids[:n_tools], ids[n_tools:]
+    return [(int(first), *rng.permutation(common).tolist()) for first in one_off]
 
 
 def passage_lengths(n: int, *, mean_tokens: float, spread: float, seed: Seed) -> Int[ndarray, " n"]:

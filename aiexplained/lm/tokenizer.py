@@ -74,7 +74,9 @@ class Tokenizer:
         encoded = self._backend.encode(text, add_special_tokens=add_special_tokens)
         return list(encoded.ids)
 
-    def decode(self, ids: Iterable[int] | Int[Tensor, "T"], *, skip_special_tokens: bool = False) -> str:
+    def decode(
+        self, ids: Iterable[int] | Int[Tensor, "T"], *, skip_special_tokens: bool = False
+    ) -> str:
         """Text of token ids; inverse of :meth:`encode`."""
         text: str = self._backend.decode(_to_list(ids), skip_special_tokens=skip_special_tokens)
         return text

@@ -5,6 +5,7 @@ Both formats hold plain tensors and text; nothing is unpickled and no code is ru
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -104,8 +105,11 @@ def load_safetensors(
             raise ValueError(f"{index} must name files of its own folder, got {part!r}")
         for name, weight in load_file(folder / part).items():
             state[_own_name(name, "model.layers.", _LLAMA_NAMES)] = weight.to(dtype)
-    if config.tie_embedding:
-        state.pop("lm_head.weight", None)
+    if config.tie_embedding and "lm_head.weight" in state:
+        if state["lm_head.weight"].equal(state["embedding.weight"]):
+            del state["lm_head.weight"]
+        else:  # the tensors outrank the config, as in transformers
+            config = dataclasses.replace(config, tie_embedding=False)
     return _assemble(config, state), Tokenizer.from_folder(folder)
 
 

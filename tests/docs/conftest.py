@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -11,16 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from _browser import NOT_FOUND, Watch, launch_options
 from _webserver import serve
-from playwright.sync_api import BrowserContext, ConsoleMessage, Page, Request, Response
+from playwright.sync_api import BrowserContext, Page
 
-ROOT = Path(__file__).parents[2]
-DOCS = ROOT / "docs"
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
-BROWSER_ARGUMENTS = (
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
-    "--disable-background-networking", "--disable-component-update",
-)  # fmt: skip
+DOCS = Path(__file__).parents[2] / "docs"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -56,52 +50,16 @@ def base_url(site: Path) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def browser_type_launch_args(browser_type_launch_args: dict[str, Any]) -> dict[str, Any]:
     """An installed Chromium or Chrome; without one, CI fails and others skip."""
-    program = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if program is None:
-        missing = f"none of {', '.join(BROWSERS)} is on the path (Debian: apt-get install chromium)"
-        pytest.fail(missing) if os.environ.get("CI") else pytest.skip(missing)
-    return {
-        **browser_type_launch_args, "executable_path": program, "args": list(BROWSER_ARGUMENTS),
-    }  # fmt: skip
-
-
-class Watch:
-    """Notes whatever a page should not do: messages, errors, failed and foreign requests."""
-
-    def __init__(self, home: str) -> None:
-        self.home = home
-        self.troubles: list[str] = []
-
-    def attach(self, context: BrowserContext) -> None:
-        context.on("console", self._console)
-        context.on("weberror", lambda error: self._note("page error", str(error.error)))
-        context.on("request", self._request)
-        context.on("requestfailed", lambda r: self._note("failed", f"{r.url} {r.failure}"))
-        context.on("response", self._response)
-
-    def _note(self, kind: str, text: str) -> None:
-        self.troubles.append(f"{kind}: {text}")
-
-    def _console(self, message: ConsoleMessage) -> None:
-        if message.type in ("error", "warning"):
-            self._note(f"console {message.type}", f"{message.text} at {message.location}")
-
-    def _request(self, request: Request) -> None:
-        if not request.url.startswith((self.home, "data:", "blob:", "about:")):
-            self._note("foreign request", request.url)
-
-    def _response(self, response: Response) -> None:
-        if response.status >= 400:
-            self._note(f"status {response.status}", response.url)
-
-
-OpenPage = Callable[..., Page]
+    found = launch_options()
+    if found is None:
+        pytest.fail(NOT_FOUND) if os.environ.get("CI") else pytest.skip(NOT_FOUND)
+    return {**browser_type_launch_args, **found}
 
 
 @pytest.fixture
 def open_page(
     new_context: Callable[..., BrowserContext], base_url: str, site: Path
-) -> Iterator[OpenPage]:
+) -> Iterator[Callable[..., Page]]:
     """Function that opens a page of the site in a browser of its own, watched.
 
     ``open_page("concepts/x", theme="dark", width=390)``; ``local=True`` opens the file instead, and
@@ -110,16 +68,20 @@ def open_page(
     watches = []
 
     def open_one(
-        docname: str, *, theme: str = "light", width: int = 1280, local: bool = False, **options: Any
+        docname: str,
+        *,
+        theme: str = "light",
+        width: int = 1280,
+        local: bool = False,
+        **options: Any,
     ) -> Page:
-        watch = Watch(site.as_uri() if local else base_url)
-        watches.append(watch)
+        home = site.as_uri() if local else base_url
         context = new_context(
             color_scheme=theme, viewport={"width": width, "height": 800}, **options
-        )  # fmt: skip
-        watch.attach(context)
+        )
+        watches.append(Watch(context, home))
         page = context.new_page()
-        page.goto(f"{watch.home}/{docname}.html")
+        page.goto(f"{home}/{docname}.html")
         return page
 
     yield open_one
@@ -128,6 +90,6 @@ def open_page(
 
 
 @pytest.fixture
-def watched(open_page: OpenPage) -> Page:
+def watched(open_page: Callable[..., Page]) -> Page:
     """The site's start page, watched."""
     return open_page("index")

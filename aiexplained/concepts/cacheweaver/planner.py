@@ -202,5 +202,7 @@ def _distinct(passages: Sequence[Passage]) -> tuple[Passage, ...]:
     counts = Counter(passages)
     twice = [p for p, n in counts.items() if n > 1]
     if twice:
-        raise ValueError(f"passages must be distinct; {twice[0]!r} appears {counts[twice[0]]} times")
+        raise ValueError(
+            f"passages must be distinct; {twice[0]!r} appears {counts[twice[0]]} times"
+        )
     return tuple(passages)

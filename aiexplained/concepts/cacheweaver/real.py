@@ -57,9 +57,7 @@ class PrefixEngine:
         block_size: Tokens a block.
     """
 
-    def __init__(
-        self, model: Transformer, *, capacity_blocks: int, block_size: int = 16
-    ) -> None:
+    def __init__(self, model: Transformer, *, capacity_blocks: int, block_size: int = 16) -> None:
         c = model.config
         self.model = model
         self.block_size = block_size

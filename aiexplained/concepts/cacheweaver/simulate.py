@@ -10,9 +10,9 @@ import numpy as np
 from aiexplained.concepts.cacheweaver.planner import (
     Passage,
     PrefixTree,
+    cached_opening,
     deepest,
     look_ahead,
-    cached_opening,
     weave,
 )
 from aiexplained.serving import BlockCache
@@ -138,9 +138,7 @@ def simulate(
     rows = []
     for i, passages in enumerate(trace):
         before = tree.lookups
-        order = POLICIES[policy](
-            passages, Context(tree, trace[i + 1 : i + 1 + UPCOMING], rng)
-        )
+        order = POLICIES[policy](passages, Context(tree, trace[i + 1 : i + 1 + UPCOMING], rng))
         lookups, depth = tree.lookups - before, len(cached_opening(order, tree))
         tokens = _prompt(order, lengths, engine, request=i)
         cached = len(cache.match(tokens)) * engine.block_size if engine.capacity_blocks else 0

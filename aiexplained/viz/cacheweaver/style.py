@@ -1,0 +1,52 @@
+"""What the CacheWeaver figures share: names and colors of the orders, and calls into the script."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from bokeh.models import CustomJS
+
+from aiexplained.viz.theme import PALETTE
+
+RULES = ("cacheweaver", "cacheweaver_view")
+REUSED, COMPUTED = PALETTE["reused"], PALETTE["computed"]
+COLORS = {
+    "no cache": PALETTE["neutral"],
+    "random": PALETTE["neutral"],
+    "retrieval": PALETTE["retrieval"],
+    "sorted": PALETTE["sorted"],
+    "greedy": PALETTE["greedy"],
+    "repaired": PALETTE["greedy"],
+    "oracle": PALETTE["oracle"],
+    "look-ahead": PALETTE["oracle"],
+}
+LABELS = {
+    "no cache": "no cache",
+    "random": "random order",
+    "retrieval": "retrieval order",
+    "sorted": "sorted by id",
+    "greedy": "greedy walk",
+    "repaired": "walk, popular tail",
+    "oracle": "deepest path (oracle)",
+    "look-ahead": "look-ahead oracle",
+}
+
+
+def call(name: str, args: Mapping[str, Any], tail: str = "") -> CustomJS:
+    """A callback that hands its arguments to one function of the view script."""
+    names = ", ".join(args)
+    code = f"aiexplained.rules.cacheweaver_view.{name}({{{names}}}{tail})"
+    return CustomJS(args=dict(args), code=code)
+
+
+def draw_first(plot: Any, callback: CustomJS) -> None:
+    """Run ``callback`` once the figure has a size, and again whenever the size changes."""
+    plot.js_on_change("inner_width", callback)
+
+
+def legend_above(plot: Any) -> None:
+    """Move the legend out of the way of the data, into a row above it."""
+    legend = plot.legend[0]
+    plot.add_layout(legend, "above")
+    legend.update(orientation="horizontal", padding=0, margin=4, spacing=16, border_line_color=None)

