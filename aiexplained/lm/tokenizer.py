@@ -67,7 +67,8 @@ class Tokenizer:
         """Token ids of a text.
 
         Args:
-            text: Any text. Names of special tokens in it are read as those tokens.
+            text: Any text. Names of special tokens in it are read as those tokens; bytes that
+                the vocabulary lacks are dropped.
             add_special_tokens: Whether to frame the text as the model expects, e.g. with a
                 beginning token; a model that expects none gets none.
         """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 
 import pytest
 import torch
@@ -41,7 +42,7 @@ def test_reading_in_pieces_equals_reading_at_once(cuts):
     model, ids = make_model(), make_ids()
     cache = model.make_cache()
     bounds = [0, *sorted(cuts), T]
-    pieces = [model(ids[:, a:b], cache=cache) for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
+    pieces = [model(ids[:, a:b], cache=cache) for a, b in itertools.pairwise(bounds)]
     torch.testing.assert_close(torch.cat(pieces, 1), model(ids), **EXACT)
     assert cache.length == T
 

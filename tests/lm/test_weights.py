@@ -165,5 +165,5 @@ def test_an_index_cannot_point_outside_its_folder(tiny_llama, tmp_path):
     outside = (copy / "model.safetensors").rename(tmp_path / "outside.safetensors")
     index = {"weight_map": {"model.norm.weight": f"../{outside.name}"}}
     (copy / "model.safetensors.index.json").write_text(json.dumps(index), "utf-8")
-    with pytest.raises(ValueError, match="files of its own folder, got '../outside"):
+    with pytest.raises(ValueError, match=r"files of its own folder, got '\.\./outside"):
         load_safetensors(copy)

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Collection, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, TypeVar
 
 Passage = Hashable
+P = TypeVar("P", bound=Hashable)
 Tail = Literal["retrieval", "popular"]
 
 
@@ -99,9 +100,7 @@ class PrefixTree:
             self._drop_stale(child)
 
 
-def weave(
-    passages: Sequence[Passage], tree: PrefixTree, *, tail: Tail = "retrieval"
-) -> tuple[Passage, ...]:
+def weave(passages: Sequence[P], tree: PrefixTree, *, tail: Tail = "retrieval") -> tuple[P, ...]:
     """Order ``passages`` so that the prompt opens like one served lately (Algorithm 1).
 
     Walk down from the root; at each node take the first remaining passage, in retrieval order,
@@ -128,7 +127,7 @@ def weave(
     ('B', 'A', 'D')
     """
     rest = list(_distinct(passages))
-    order: list[Passage] = []
+    order: list[P] = []
     node = tree._root
     while rest:
         for passage in rest:
@@ -143,9 +142,7 @@ def weave(
     return (*order, *_ordered_tail(rest, tree, tail))
 
 
-def deepest(
-    passages: Sequence[Passage], tree: PrefixTree, *, tail: Tail = "retrieval"
-) -> tuple[Passage, ...]:
+def deepest(passages: Sequence[P], tree: PrefixTree, *, tail: Tail = "retrieval") -> tuple[P, ...]:
     """The oracle: an order with the deepest cached opening, argmax ℓ(O, T) (Eq. 1).
 
     It searches every cached path made of ``passages`` alone, so its cost grows with the tree.
@@ -154,7 +151,7 @@ def deepest(
     """
     ranked = _distinct(passages)
 
-    def search(node: _Node, used: tuple[Passage, ...]) -> tuple[Passage, ...]:
+    def search(node: _Node, used: tuple[P, ...]) -> tuple[P, ...]:
         best = used
         for passage in ranked:
             if passage in used:
@@ -170,8 +167,8 @@ def deepest(
 
 
 def look_ahead(
-    passages: Sequence[Passage], tree: PrefixTree, upcoming: Sequence[Collection[Passage]]
-) -> tuple[Passage, ...]:
+    passages: Sequence[P], tree: PrefixTree, upcoming: Sequence[Collection[P]]
+) -> tuple[P, ...]:
     """An oracle that also knows the next requests.
 
     Opens with the deepest cached path, then puts first what most of ``upcoming`` will ask for
@@ -185,12 +182,12 @@ def look_ahead(
     return (*path, *sorted(rest, key=lambda p: -wanted[p]))
 
 
-def cached_opening(order: Sequence[Passage], tree: PrefixTree) -> tuple[Passage, ...]:
+def cached_opening(order: Sequence[P], tree: PrefixTree) -> tuple[P, ...]:
     """The opening of ``order`` that the tree holds as cached."""
     return tuple(order[: tree.depth(order)])
 
 
-def _ordered_tail(rest: list[Passage], tree: PrefixTree, tail: Tail) -> list[Passage]:
+def _ordered_tail(rest: list[P], tree: PrefixTree, tail: Tail) -> list[P]:
     if tail == "retrieval":
         return rest
     if tail == "popular":
@@ -198,11 +195,9 @@ def _ordered_tail(rest: list[Passage], tree: PrefixTree, tail: Tail) -> list[Pas
     raise ValueError(f"tail must be 'retrieval' or 'popular', got {tail!r}")
 
 
-def _distinct(passages: Sequence[Passage]) -> tuple[Passage, ...]:
+def _distinct(passages: Sequence[P]) -> tuple[P, ...]:
     counts = Counter(passages)
-    twice = [p for p, n in counts.items() if n > 1]
-    if twice:
-        raise ValueError(
-            f"passages must be distinct; {twice[0]!r} appears {counts[twice[0]]} times"
-        )
+    for passage, n in counts.items():
+        if n > 1:
+            raise ValueError(f"passages must be distinct; {passage!r} appears {n} times")
     return tuple(passages)
