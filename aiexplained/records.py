@@ -49,9 +49,7 @@ class Study:
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[a-z][a-z0-9-]*", self.name):
-            raise ValueError(
-                f"Study.name must be lower-case words joined by '-', got {self.name!r}"
-            )
+            raise ValueError(f"Study.name must be words joined by '-', got {self.name!r}")
         if not re.fullmatch(r"[\w.]+:\w+", self.function):
             raise ValueError(f"Study.function must read 'module:function', got {self.function!r}")
 
@@ -84,14 +82,14 @@ def data_folder(start: Path | None = None) -> Path:
 
 
 def record(study: Study, folder: Path) -> Iterator[tuple[Path, bool]]:
-    """Run the settings of ``study`` that have no file yet; yield each file and whether it is new."""
+    """Run the settings of ``study`` that have no file yet; yield each file, and if it is new."""
     folder.mkdir(parents=True, exist_ok=True)
     for setting in study.settings:
         file = study.file(folder, setting)
         if file.exists():
             yield file, False
             continue
-        start = time.perf_counter()
+        code, start = code_fingerprint(study.function), time.perf_counter()
         result = study.resolve()(**setting)
         entry = {
             "schema": SCHEMA,
@@ -99,7 +97,7 @@ def record(study: Study, folder: Path) -> Iterator[tuple[Path, bool]]:
             "function": study.function,
             "setting": dict(setting),
             "result": result,
-            "provenance": provenance(study, wall_s=time.perf_counter() - start),
+            "provenance": provenance(code, wall_s=time.perf_counter() - start),
         }
         part = file.with_suffix(".part")
         part.write_text(json.dumps(entry, indent=1) + "\n", encoding="utf-8")
@@ -161,8 +159,8 @@ def code_fingerprint(function: str) -> str:
     return fingerprint(modules.values(), ignore=("CONCEPT", "STUDIES"))
 
 
-def provenance(study: Study, *, wall_s: float) -> dict[str, Any]:
-    """Date, commit, versions, device, threads, wall time and code hash of a run made just now."""
+def provenance(code: str, *, wall_s: float) -> dict[str, Any]:
+    """Where a run that ended just now comes from; ``code`` is its fingerprint at the start."""
     versions = {"python": platform.python_version()}
     for name in VERSIONS_OF:
         try:
@@ -176,7 +174,7 @@ def provenance(study: Study, *, wall_s: float) -> dict[str, Any]:
         "device": device_name(),
         "threads": os.environ.get("OMP_NUM_THREADS", "all"),
         "wall_s": round(wall_s, 1),
-        "code": code_fingerprint(study.function),
+        "code": code,
     }
 
 

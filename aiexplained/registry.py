@@ -250,13 +250,16 @@ def read_concept(path: Path) -> Concept:
         "__builtins__": {},
     }  # fmt: skip
     for node in ast.parse(path.read_text(encoding="utf-8"), filename=str(path)).body:
-        targets = node.targets if isinstance(node, ast.Assign) else []
-        if not any(isinstance(t, ast.Name) and t.id == "CONCEPT" for t in targets):
+        if not isinstance(node, ast.Assign):
+            continue
+        if not any(isinstance(t, ast.Name) and t.id == "CONCEPT" for t in node.targets):
             continue
         try:
             concept = eval(compile(ast.Expression(node.value), str(path), "eval"), names)
         except NameError as error:
-            raise ValueError(f"{path}: CONCEPT may use literals and registry names only: {error}")
+            raise ValueError(
+                f"{path}: CONCEPT may use literals and registry names only: {error}"
+            ) from error
         if not isinstance(concept, Concept):
             raise ValueError(f"{path}: CONCEPT must be a Concept, got {type(concept).__name__}")
         stem = path.parent.name if path.name == "__init__.py" else path.stem

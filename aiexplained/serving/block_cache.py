@@ -16,11 +16,13 @@ from collections import OrderedDict
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 DIGEST_BYTES = 8
+Tokens = Sequence[int] | NDArray[np.integer]
 
 
-def block_hashes(tokens: Sequence[int], *, block_size: int = 16) -> list[bytes]:
+def block_hashes(tokens: Tokens, *, block_size: int = 16) -> list[bytes]:
     """Chained hashes of the full blocks of ``tokens``.
 
     Args:
@@ -74,7 +76,7 @@ class BlockCache:
     def __len__(self) -> int:
         return len(self._slots)
 
-    def match(self, tokens: Sequence[int]) -> list[int]:
+    def match(self, tokens: Tokens) -> list[int]:
         """Slots of the longest cached run of blocks at the start of ``tokens``.
 
         The last token is never taken from the cache, since the engine needs its output: a prompt
@@ -89,7 +91,7 @@ class BlockCache:
             slots.append(slot)
         return slots
 
-    def insert(self, tokens: Sequence[int]) -> list[tuple[int, int]]:
+    def insert(self, tokens: Tokens) -> list[tuple[int, int]]:
         """Store every full block of a served prompt and refresh its recency.
 
         Returns:

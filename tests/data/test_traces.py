@@ -170,7 +170,6 @@ def test_passage_lengths_have_the_given_mean_and_spread():
         (lambda: synthetic_trace(1, seed=0, **{**TRACE, "k": 12}), "k must be from 1 to .*=11"),
         (lambda: synthetic_trace(1, seed=0, **{**TRACE, "noise": float("nan")}), "noise must be"),
         (lambda: one_off_first_trace(1, seed=0, **{**TRACE, "k": 1}), "k must be from 2 to"),
-        (lambda: tool_schema_trace(1, seed=0, listed_share=0.0), "listed_share must be in"),
         (lambda: tool_schema_trace(1, seed=0, n_tools=0), "n_tools must be"),
         (lambda: passage_lengths(1, mean_tokens=0, spread=0.1, seed=0), "mean_tokens must be"),
         (lambda: passage_lengths(1, mean_tokens=9, spread=-0.1, seed=0), "spread must be"),

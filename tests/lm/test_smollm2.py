@@ -31,7 +31,7 @@ PROSE = (
 )
 SAMPLES = [
     "", " ", "\n\n\n", "\t x \r\n", "0123456789", "3.14e-10", "a1b22c333", "naïve café", "é",
-    "数学は楽しい", "مرحبا", "👩‍👩‍👧‍👦", "½ of Ⅳ²", "  two  spaces  ",
+    "数学は楽しい", "مرحبا", "👩‍👩‍👧‍👦", "½,Ⅳ²", "  two  spaces  ",
     "don't I'LL we've", "x\u0000y", "a\nb\n  c",
     "<|im_start|>user\nhi<|im_end|>", "CamelCase_and-kebab/path\\to?q=1&r=2",
 ]  # fmt: skip

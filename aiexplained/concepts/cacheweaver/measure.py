@@ -48,7 +48,7 @@ def measure_traces(
     """
     if kind not in TRACES:
         raise ValueError(f"kind must be one of {', '.join(TRACES)}; got {kind!r}")
-    settings = {**TRACES[kind], **overrides}
+    settings: dict[str, Any] = {**TRACES[kind], **overrides}
     lengths = _lengths(N_TOPICS * PASSAGES_PER_TOPIC)
     drawn = [
         traces.synthetic_trace(
@@ -119,5 +119,5 @@ def _passage_share(
     return float(np.maximum(run.cached - setup.instruction_tokens, 0).sum() / passages.sum())
 
 
-def _lengths(n: int) -> Sequence[int]:
-    return traces.passage_lengths(n, mean_tokens=150, spread=0.25, seed=0).tolist()
+def _lengths(n: int) -> list[int]:
+    return [int(x) for x in traces.passage_lengths(n, mean_tokens=150, spread=0.25, seed=0)]

@@ -81,9 +81,8 @@ class PrefixEngine:
     def _read(self, slots: Sequence[int]) -> KVCache:
         if not slots:
             return self.model.make_cache()
-        blocks = self.pool[:, :, list(slots)]  # [L, 2, n, H_kv, block, D]
-        L, _, n, H, b, D = blocks.shape
-        joined = blocks.permute(0, 1, 3, 2, 4, 5).reshape(L, 2, 1, H, n * b, D)
+        blocks = self.pool[:, :, list(slots)].transpose(2, 3)  # [L, 2, H_kv, n, block, D]
+        joined = blocks.flatten(3, 4)[:, :, None]
         return KVCache.from_layers([(key, value) for key, value in joined])
 
     def _write(self, placed: Sequence[tuple[int, int]], cache: KVCache) -> None:
@@ -325,6 +324,6 @@ def _woven_orders(corpus: Corpus, k: int) -> list[list[int]]:
     tree = PrefixTree()
     out: dict[int, list[int]] = {}
     for i in np.random.default_rng(ROTATION_SEED).permutation(len(corpus.questions)).tolist():
-        out[i] = list(weave(corpus.hits[corpus.questions[i].text][:k], tree))  # type: ignore[arg-type]
+        out[i] = list(weave(corpus.hits[corpus.questions[i].text][:k], tree))
         tree.serve(out[i])
     return [out[i] for i in range(len(out))]

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from aiexplained.concepts.cacheweaver.planner import (
-    Passage,
     PrefixTree,
     cached_opening,
     deepest,
@@ -30,7 +29,7 @@ class Context:
     rng: np.random.Generator
 
 
-Policy = Callable[[Sequence[int], Context], Sequence[Passage]]
+Policy = Callable[[Sequence[int], Context], Sequence[int]]
 
 POLICIES: Mapping[str, Policy] = {
     "retrieval": lambda passages, c: tuple(passages),
@@ -145,8 +144,8 @@ def simulate(
         cache.insert(tokens)
         tree.serve(order)
         rows.append((cached, len(tokens), depth, lookups, tuple(order) != tuple(passages)))
-    cached, total, depth, lookups, changed = (np.array(column) for column in zip(*rows))
-    return Run(cached, total, depth, lookups, changed, engine.ttft_s(total - cached))
+    columns = [np.array(column) for column in zip(*rows, strict=True)]
+    return Run(*columns, ttft_s=engine.ttft_s(columns[1] - columns[0]))
 
 
 def compare_policies(
@@ -190,10 +189,10 @@ def _summary(runs: list[Run], base: list[Run], best: list[Run]) -> dict[str, lis
 
 
 def _prompt(
-    order: Sequence[Passage], lengths: Sequence[int], engine: Engine, *, request: int
+    order: Sequence[int], lengths: Sequence[int], engine: Engine, *, request: int
 ) -> np.ndarray:
     """Token ids of a prompt: equal passages have equal tokens, every question has its own."""
     parts = [np.arange(engine.instruction_tokens)]
-    parts += [(int(p) + 1) * _TOKEN_STRIDE + np.arange(lengths[int(p)]) for p in order]
+    parts += [(p + 1) * _TOKEN_STRIDE + np.arange(lengths[p]) for p in order]
     parts += [-(request + 1) * _TOKEN_STRIDE + np.arange(engine.question_tokens)]
     return np.concatenate(parts)

@@ -24,7 +24,7 @@ EVERY_CONCEPT = "*"
 
 def concepts(env: BuildEnvironment) -> tuple[Concept, ...]:
     """All concepts of the site, newest first."""
-    folder = Path(env.app.confdir, env.config.aix_concepts_folder or registry.CONCEPTS_FOLDER)
+    folder = Path(env.srcdir, env.config.aix_concepts_folder or registry.CONCEPTS_FOLDER)
     files = [*folder.glob("*.py"), *folder.glob("*/__init__.py")]
     return _read(folder, frozenset((path, path.stat().st_mtime_ns) for path in files))
 
