@@ -65,35 +65,26 @@ def _with_parents(name: str) -> list[str]:
     return [".".join(parts[:i]) for i in range(1, len(parts) + 1)]
 
 
-def fingerprint(files: Iterable[Path], *, ignore: tuple[str, ...] = ()) -> str:
-    """Hash of several files: Python by its meaning, anything else by its bytes.
-
-    Top-level assignments to the names in ``ignore`` do not count.
-    """
-    digests = [_digest(file, file.stat().st_mtime_ns, ignore) for file in sorted(files)]
+def fingerprint(files: Iterable[Path]) -> str:
+    """Hash of several files: Python by its meaning, anything else by its bytes."""
+    digests = [_digest(file, file.stat().st_mtime_ns) for file in sorted(files)]
     return hashlib.sha256("".join(digests).encode()).hexdigest()[:16]
 
 
 @lru_cache(maxsize=4096)
-def _digest(file: Path, _modified: int, ignore: tuple[str, ...]) -> str:
+def _digest(file: Path, _modified: int) -> str:
     data = file.read_bytes()
     if file.suffix == ".py":
-        data = meaning(data.decode("utf-8"), ignore=ignore).encode()
+        tree = without_docstrings(ast.parse(data.decode("utf-8")))
+        data = ast.dump(tree, annotate_fields=False).encode()
     return hashlib.sha256(data).hexdigest()
 
 
-def meaning(code: str, *, ignore: tuple[str, ...] = ()) -> str:
-    """Python source as a canonical text without comments, layout and docstrings."""
-    tree = ast.parse(code)
-    tree.body = [node for node in tree.body if not _assigns(node, ignore)]
+def without_docstrings(tree: ast.Module) -> ast.Module:
+    """The same tree with every docstring replaced by ``pass``, in place."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             first = node.body[0] if node.body else None
             if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
                 node.body[0] = ast.copy_location(ast.Pass(), first)
-    return ast.dump(tree, annotate_fields=False)
-
-
-def _assigns(node: ast.stmt, names: tuple[str, ...]) -> bool:
-    targets = node.targets if isinstance(node, ast.Assign) else []
-    return any(isinstance(target, ast.Name) and target.id in names for target in targets)
+    return tree

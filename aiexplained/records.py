@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from aiexplained.errors import RecordError
-from aiexplained.provenance import fingerprint, module_closure
+from aiexplained.reach import fingerprint_of
 
 SCHEMA = 1
 VERSIONS_OF = ("aiexplained", "numpy", "torch", "tokenizers", "transformers")
@@ -89,7 +89,7 @@ def record(study: Study, folder: Path) -> Iterator[tuple[Path, bool]]:
         if file.exists():
             yield file, False
             continue
-        code, start = code_fingerprint(study.function), time.perf_counter()
+        code, start = fingerprint_of(study.function), time.perf_counter()
         result = study.resolve()(**setting)
         entry = {
             "schema": SCHEMA,
@@ -138,8 +138,8 @@ def check(entry: Any, file: Path) -> dict[str, Any]:
 
 
 def is_stale(entry: Mapping[str, Any]) -> bool:
-    """Whether code that the recording used has changed since, comments and docstrings aside."""
-    return bool(entry["provenance"]["code"] != code_fingerprint(entry["function"]))
+    """Whether a function that the recording reached has changed since; comments do not count."""
+    return bool(entry["provenance"]["code"] != fingerprint_of(entry["function"]))
 
 
 def describe(entries: Sequence[Mapping[str, Any]]) -> str:
@@ -151,12 +151,6 @@ def describe(entries: Sequence[Mapping[str, Any]]) -> str:
     stale = sum(is_stale(e) for e in entries)
     note = f"; the code has changed since for {stale} of them" if stale else ""
     return f"recorded {span} on {', '.join(devices)} ({runs}{note})"
-
-
-def code_fingerprint(function: str) -> str:
-    """Hash of the modules of this package that ``"module:function"`` can reach by import."""
-    modules = module_closure([function.partition(":")[0]])
-    return fingerprint(modules.values(), ignore=("CONCEPT", "STUDIES"))
 
 
 def provenance(code: str, *, wall_s: float) -> dict[str, Any]:

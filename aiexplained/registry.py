@@ -10,10 +10,12 @@ from __future__ import annotations
 import ast
 import datetime as dt
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from statistics import fmean
+from typing import Any, Self
 
 from aiexplained.errors import UnsupportedVerdict
 
@@ -89,6 +91,11 @@ class Reading:
             )
         if self.n < 1:
             raise ValueError(f"Reading.n must be at least 1, got {self.n}")
+
+    @classmethod
+    def over(cls, values: Sequence[float], how: str) -> Self:
+        """Mean of ``values`` (one a seed), with the lowest and the highest as spread."""
+        return cls(fmean(values), min(values), max(values), how, len(values))
 
 
 @dataclass(frozen=True)

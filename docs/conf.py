@@ -41,6 +41,8 @@ nitpick_ignore_regex = [
     # Types of other packages are named, not linked: the build fetches no inventories.
     (r"py:(class|data|obj)", r"(?!aiexplained\.).*"),
     (r"py:.*", r"(bokeh|numpy|torch)\..*"),
+    # Type variables.
+    (r"py:class", r"aiexplained\..*\.[A-Z]"),
 ]
 
 myst_enable_extensions = ["amsmath", "colon_fence", "deflist", "dollarmath", "smartquotes"]
@@ -60,22 +62,31 @@ autodoc_typehints_format = "short"
 napoleon_numpy_docstring = False
 napoleon_use_rtype = False
 
-bibtex_bibfiles = ["references.bib", *sorted(f"concepts/{p.name}" for p in DOCS.glob("concepts/*.bib"))]
+bibtex_bibfiles = [
+    "references.bib",
+    *sorted(f"concepts/{p.name}" for p in DOCS.glob("concepts/*.bib")),
+]
 
 copybutton_exclude = ".linenos, .gp, .go"
+
+LOGO = "_static/favicon.svg"
 
 html_theme = "sphinx_book_theme"
 html_title = project
 html_baseurl = SITE
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
-html_favicon = "_static/favicon.svg"
+html_favicon = LOGO
 html_math_renderer = "katex-static"
 html_copy_source = False
 html_show_sourcelink = False
 html_context = {"default_mode": "auto"}
 html_theme_options = {
-    "logo": {"text": project, "image_light": "_static/favicon.svg", "image_dark": "_static/favicon.svg"},
+    "logo": {
+        "text": project,
+        "image_light": LOGO,
+        "image_dark": LOGO,
+    },
     "navbar_persistent": [],
     "primary_sidebar_end": [],
     "secondary_sidebar_items": {"**": ["page-toc"], "claims": [], "index": []},

@@ -32,7 +32,7 @@ def rotary_cos_sin(
     if base <= 1:
         raise ValueError(f"base must be above 1, got {base}")
     exponent = torch.arange(0, head_dim, 2, device=positions.device, dtype=torch.float32) / head_dim
-    angles = positions.float()[:, None] / base**exponent
+    angles = positions.float()[:, None] * (1.0 / base**exponent)
     return angles.cos(), angles.sin()
 
 

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from aiexplained.viz.assets import static_files
     from aiexplained.viz.claims import ClaimsTable, claims_table
     from aiexplained.viz.explorable import Explorable, alt_source, data_table, show
+    from aiexplained.viz.glue import publish
     from aiexplained.viz.grid import bind_grid, choice, index_slider
-    from aiexplained.viz.publish import publish
     from aiexplained.viz.theme import PALETTE, dress, figure, follow_theme, ink_on
 
 _HOME = {
@@ -28,7 +28,7 @@ _HOME = {
     "bind_grid": "grid",
     "choice": "grid",
     "index_slider": "grid",
-    "publish": "publish",
+    "publish": "glue",
     "PALETTE": "theme",
     "dress": "theme",
     "figure": "theme",

@@ -36,7 +36,7 @@ PALETTE = MappingProxyType(
         "retrieval": "#94702a",
         "sorted": "#d0569f",
         "greedy": "#2f6fe0",
-        "oracle": "#18a07c",
+        "oracle": "#179a77",
         "neutral": "#7d8590",
         "warning": "#d63a4a",
     }
@@ -112,7 +112,7 @@ def figure(title: str | None = None, *, height: int = 320, **options: Any) -> An
         The Bokeh figure.
     """
     defaults = {
-        "title": title,
+        "title": title or "",
         "height": height,
         "sizing_mode": "stretch_width",
         "tools": "",

@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import pytest
-from tiny import EXTENSIONS, REPOSITORY
-
-sys.path.insert(0, str(EXTENSIONS))
-
-from aixdocs.closure import closure  # noqa: E402
+from aixdocs.closure import closure
+from tiny import REPOSITORY
 
 DATA = REPOSITORY / "docs" / "_data"
 

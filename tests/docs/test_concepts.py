@@ -115,9 +115,7 @@ def test_last_verified_is_the_date_of_the_execution_and_stays(
         (page("unheard", "OldNews"), "no concept 'unheard' in the registry; it has old_news"),
     ],
 )
-def test_a_head_that_does_not_fit_is_a_located_warning(
-    site: Site, text: str, message: str
-) -> None:
+def test_a_head_that_does_not_fit_is_a_located_warning(site: Site, text: str, message: str) -> None:
     site.write("docs/concepts/old-news.md", text)
     warnings = site.build().warnings
     assert re.search(rf"old-news\.md:\d+: WARNING: {re.escape(message)}", warnings), warnings

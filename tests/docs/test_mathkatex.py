@@ -16,7 +16,9 @@ def site(tmp_path: Path) -> Site:
 
 
 def test_a_page_with_math_carries_html_mathml_and_the_style(site: Site) -> None:
-    site.page("math", "# Math\n\nHere $x^2$.\n\n$$\na &= b \\\\\n  &= c\n$$ (eq)\n\nSee {eq}`eq`.\n")
+    site.page(
+        "math", "# Math\n\nHere $x^2$.\n\n$$\na &= b \\\\\n  &= c\n$$ (eq)\n\nSee {eq}`eq`.\n"
+    )
     site.page("plain", "# Plain\n\nNo formula.\n")
     built = site.build()
     assert built.warnings == ""
@@ -58,7 +60,7 @@ def test_tex_cannot_bring_markup(site: Site) -> None:
     site.page("odd", "# Odd\n\n$a < b$\n\n$\\href{javascript:alert(1)}{x}$\n")
     built = site.build()
     assert r"odd.md:5: WARNING: bad TeX: \href is not allowed" in built.warnings
-    assert "href=\"javascript:" not in built.html("pages/odd")
+    assert 'href="javascript:' not in built.html("pages/odd")
 
 
 def test_node_may_come_from_a_wheel(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -16,7 +16,6 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import docutils_namespace, patch_docutils
 
 REPOSITORY = Path(__file__).parents[2]
-EXTENSIONS = REPOSITORY / "docs" / "_ext"
 
 CONF = """
 extensions = ["aixdocs"]
@@ -134,8 +133,8 @@ def notebook(*cells: str, title: str = "Page", text: str = "") -> str:
 
 @contextmanager
 def _paths(library: Path) -> Iterator[None]:
-    """This process and the kernels it starts find the extension, the package and ``library``."""
-    places = [str(library), str(EXTENSIONS), str(REPOSITORY)]
+    """This process and the kernels it starts find the package and ``library``."""
+    places = [str(library), str(REPOSITORY)]
     environment = {
         "PYTHONPATH": os.pathsep.join(places),
         "IPYTHONDIR": str(REPOSITORY / "docs" / "_ipython"),

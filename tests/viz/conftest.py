@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Iterator
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import numpy as np
 import pytest
+from _browser import NOT_FOUND, Watch, launch_options
+from _webserver import serve
 from bokeh.layouts import column, row
 from bokeh.models import ColumnDataSource, CustomJS, Label, Select
+from playwright.sync_api import BrowserContext, Page
 
 from aiexplained import viz
 from aiexplained.registry import Claim, Concept, Kind, Reading, Source, Verdict
 from aiexplained.viz.html import figure_html
-from aiexplained.viz.pictures import FLAGS, find_browser
 
 TEMPERATURES = (0.1, 0.25, 0.5, 1.0, 2.0)
 ORDERS = ("Retrieval", "Sorted", "Greedy")
@@ -92,15 +92,18 @@ def make_rule_figure() -> Callable[[], viz.Explorable]:
 @pytest.fixture
 def concept() -> Concept:
     """Three claims: one reproduced, one in direction only, one that cannot be tested."""
-    source = Source("doe2026", "A <bold> title", "Jane Doe, John Roe", "2026-02-03", "https://doe.example/")
+    source = Source(
+        "doe2026", "A <bold> title", "Jane Doe, John Roe", "2026-02-03", "https://doe.example/"
+    )
     shared = {"where": "Table 2", "source": "doe2026", "unit": "%"}
     return Concept(
-        name="made_up", title="Made Up", tag="Serving", headline="h", summary="s", date="2026-02-03",
-        sources=(source,),
+        name="made_up", title="Made Up", tag="Serving", headline="h", summary="s",
+        date="2026-02-03", sources=(source,),
         claims=(
             Claim("first-token", "Time to the first token falls", "−20 % to −33 %",
-                  kind=Kind.MEASURED, verdict=Verdict.REPRODUCED, reported_low=-33, reported_high=-20,
-                  direction_zero=0.0, rerun="nox -s record -- made_up", **shared),
+                  kind=Kind.MEASURED, verdict=Verdict.REPRODUCED,
+                  reported_low=-33, reported_high=-20, direction_zero=0.0,
+                  rerun="nox -s record -- made_up", **shared),
             Claim("memory", "Memory falls", "−50 %", kind=Kind.RECORDED, verdict=Verdict.DIRECTION,
                   reported_low=-50, reported_high=-50, direction_zero=0.0, **shared),
             Claim("scale", "It holds at 1T parameters", "yes", kind=Kind.NONE,
@@ -147,45 +150,45 @@ def site(
     grid, rule = (figure_html(make().drawing) for make in (make_grid_figure, make_rule_figure))
     write_page(folder, "index.html", f"<p>Before.</p>{grid}<p>Between.</p>{rule}<p>After.</p>")
     write_page(folder, "far.html", f'{grid}<div style="height: 6000px"></div>{rule}')
-    broken = grid.replace(f'data-bokeh="{make_grid_figure().drawing.bokeh}"', 'data-bokeh="0.0.0"')
-    write_page(folder, "broken.html", broken)
+    damaged = grid.replace('"root_id":"', '"root_id":"not-')
+    write_page(folder, "damaged.html", damaged)
     return folder
 
 
-class QuietHandler(SimpleHTTPRequestHandler):
-    def log_message(self, *args: Any) -> None:
-        pass
+@pytest.fixture(scope="session")
+def base_url(site: Path) -> Iterator[str]:
+    """Where the pages are served; ``page.goto("/index.html")`` is relative to it."""
+    with serve(site) as address:
+        yield address
 
 
 @pytest.fixture(scope="session")
-def address(site: Path) -> Iterator[str]:
-    """Where the pages are served."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(QuietHandler, directory=str(site)))
-    Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
-
-
-@pytest.fixture(scope="session")
-def browser_type_launch_args() -> dict[str, Any]:
-    program = find_browser()
-    if program is None:
-        pytest.skip("no Chromium or Chrome on the PATH")
-    return {"executable_path": program, "args": FLAGS}
+def browser_type_launch_args(browser_type_launch_args: dict[str, Any]) -> dict[str, Any]:
+    found = launch_options()
+    if found is None:
+        pytest.fail(NOT_FOUND) if os.environ.get("CI") else pytest.skip(NOT_FOUND)
+    return {**browser_type_launch_args, **found}
 
 
 @pytest.fixture
-def watched(page: Any) -> Iterator[Any]:
-    """A page; the test fails on a console error or warning, an error status, or a foreign host."""
-    trouble: list[str] = []
-    page.on("console", lambda m: m.type in ("error", "warning") and trouble.append(m.text))
-    page.on("pageerror", lambda error: trouble.append(str(error)))
-    page.on("response", lambda r: r.status >= 400 and trouble.append(f"{r.status} {r.url}"))
-    page.on(
-        "request",
-        lambda r: r.url.startswith(("http://127.0.0.1:", "file:", "data:", "blob:"))
-        or trouble.append(f"foreign {r.url}"),
-    )
-    yield page
-    assert trouble == []
+def open_page(
+    new_context: Callable[..., BrowserContext], site: Path, base_url: str
+) -> Iterator[Callable[..., Page]]:
+    """Function that opens a page of the site in a context of its own, watched.
+
+    ``local=True`` opens the file; other options go to the browser context. In the end the test
+    fails on any console error or warning, failed request, or request to another host.
+    """
+    watches = []
+
+    def open_one(name: str, *, width: int = 900, local: bool = False, **options: Any) -> Page:
+        home = site.as_uri() if local else base_url
+        context = new_context(viewport={"width": width, "height": 800}, **options)
+        watches.append(Watch(context, home))
+        page = context.new_page()
+        page.goto(f"{home}/{name}.html")
+        return page
+
+    yield open_one
+    troubles = [trouble for watch in watches for trouble in watch.troubles]
+    assert not troubles, "\n".join(troubles)

@@ -16,7 +16,9 @@ from aiexplained.viz.assets import cdn_hashes, rule_file
 
 def loaded(statement: str) -> set[str]:
     script = f"import sys; {statement}; print(' '.join(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
     return set(done.stdout.split())
 
 

@@ -104,8 +104,9 @@ def test_no_text_of_a_figure_can_end_its_script_element() -> None:
 
 def test_caption_and_name_of_a_figure_are_its_alt_text() -> None:
     text = figure_html(viz.show(plot(), alt='Says "so"').drawing)
-    assert f'aria-label="{html.escape("Says \"so\"")}"' in text
-    assert f'aria-live="polite">{html.escape("Says \"so\"")}</figcaption>' in text
+    written = html.escape('Says "so"')
+    assert f'aria-label="{written}"' in text
+    assert f'aria-live="polite">{written}</figcaption>' in text
 
 
 def test_a_notebook_output_names_no_host_but_bokehs(

@@ -60,6 +60,27 @@ def measure_traces(
     return compare_policies(drawn, lengths, policies=policies, engine=engine)
 
 
+def make_scrubber_traces(
+    *, zipf: Sequence[float], session: Sequence[float], n_requests: int = 100, width: int = 8
+) -> dict[tuple[int, int], np.ndarray]:
+    """Small traces for replay in a page: ``[n_requests, width]`` passages a pair of settings."""
+    return {
+        (i, j): np.array(
+            traces.synthetic_trace(
+                n_requests, n_topics=20, passages_per_topic=12, k=width, zipf=z,
+                mean_session_length=s, noise=0.15, seed=0,
+            )
+        )
+        for i, z in enumerate(zipf)
+        for j, s in enumerate(session)
+    }  # fmt: skip
+
+
+def make_passage_lengths(n_passages: int = 240) -> list[int]:
+    """Tokens of each passage of the simulated corpora: 150 on average, seeded."""
+    return _lengths(n_passages)
+
+
 def measure_one_off(
     *,
     n_requests: int = 120,

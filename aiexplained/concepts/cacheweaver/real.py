@@ -81,8 +81,9 @@ class PrefixEngine:
     def _read(self, slots: Sequence[int]) -> KVCache:
         if not slots:
             return self.model.make_cache()
-        blocks = self.pool[:, :, list(slots)].transpose(2, 3)  # [L, 2, H_kv, n, block, D]
-        joined = blocks.flatten(3, 4)[:, :, None]
+        blocks = self.pool[:, :, list(slots)]  # [L, 2, n, H_kv, block, D]
+        L, _, n, H, b, D = blocks.shape  # noqa: N806
+        joined = blocks.permute(0, 1, 3, 2, 4, 5).reshape(L, 2, 1, H, n * b, D)
         return KVCache.from_layers([(key, value) for key, value in joined])
 
     def _write(self, placed: Sequence[tuple[int, int]], cache: KVCache) -> None:

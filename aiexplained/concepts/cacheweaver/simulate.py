@@ -144,8 +144,9 @@ def simulate(
         cache.insert(tokens)
         tree.serve(order)
         rows.append((cached, len(tokens), depth, lookups, tuple(order) != tuple(passages)))
-    columns = [np.array(column) for column in zip(*rows, strict=True)]
-    return Run(*columns, ttft_s=engine.ttft_s(columns[1] - columns[0]))
+    table = [np.array(column) for column in zip(*rows, strict=True)]
+    seconds = engine.ttft_s(table[1] - table[0])
+    return Run(table[0], table[1], table[2], table[3], table[4], ttft_s=seconds)
 
 
 def compare_policies(

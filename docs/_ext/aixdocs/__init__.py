@@ -6,6 +6,7 @@ discover   concept cards and the table of contents, generated from the registry
 card       head of a concept page
 claims     numbers of the sources, verdict badges, the ledger
 questions  predictions and recall questions
+fold       folded parts, such as an appendix
 fresh      execution cache keyed on what a page really uses
 mathkatex  math rendered while the site is built
 pictures   thumbnails of the cards
@@ -26,6 +27,7 @@ from . import (
     card,
     claims,
     discover,
+    fold,
     fresh,
     lookup,
     mathkatex,
@@ -34,7 +36,7 @@ from . import (
 )
 
 PARTS = (
-    lookup, pictures, discover, card, claims, questions, fresh, mathkatex, assets, apipages,
+    lookup, pictures, discover, card, claims, questions, fold, fresh, mathkatex, assets, apipages,
 )  # fmt: skip
 
 

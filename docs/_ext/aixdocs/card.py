@@ -14,11 +14,12 @@ from sphinx.util.docutils import SphinxDirective
 from aiexplained.registry import Concept
 
 from .badges import short_citation
+from .fold import folded
 from .fresh import last_execution
 from .lookup import find_concept, warn
 
 WORDS_PER_MINUTE = 220
-NOT_PROSE = (nodes.literal_block, nodes.raw, nodes.math, nodes.math_block, nodes.comment)
+NOT_PROSE = (folded, nodes.literal_block, nodes.raw, nodes.math, nodes.math_block, nodes.comment)
 
 
 class concept_head(nodes.container):  # noqa: N801
@@ -80,7 +81,7 @@ def _source(concept: Concept) -> nodes.paragraph:
 
 
 def reading_minutes(doctree: nodes.document) -> int:
-    """Minutes to read the prose, at 220 words a minute, rounded up; code and formulas aside."""
+    """Minutes to read the prose at 220 words a minute; code, formulas and folded parts aside."""
     words = sum(len(re.findall(r"\w[\w'’.,-]*", text)) for text in _prose(doctree))
     return max(1, math.ceil(words / WORDS_PER_MINUTE))
 

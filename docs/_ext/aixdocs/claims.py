@@ -74,7 +74,9 @@ def row_id(concept: Concept, claim: Claim) -> str:
 
 def collect(app: Sphinx, doctree: nodes.document) -> None:
     """Note the claims tables that the page shows, by concept."""
-    found = [json.loads(n["aix_claims"]) for n in doctree.findall(nodes.container) if "aix_claims" in n]
+    found = [
+        json.loads(n["aix_claims"]) for n in doctree.findall(nodes.container) if "aix_claims" in n
+    ]
     if found:
         TABLES.table(app.env)[app.env.docname] = {table["concept"]: table for table in found}
 

@@ -39,7 +39,7 @@ STAMP = "executed.txt"
 
 
 def remember_base(app: Sphinx) -> None:
-    app.env.aix_cache_base = app.env.mystnb_config.execution_cache_path  # type: ignore[attr-defined]
+    app.env.aix_cache_base = app.env.mystnb_config.execution_cache_path
 
 
 def choose_folder(app: Sphinx, docname: str, content: list[str]) -> None:
@@ -49,18 +49,18 @@ def choose_folder(app: Sphinx, docname: str, content: list[str]) -> None:
         return
     cells = [(source, meta) for source, meta in cells if _is_python(source, docname)]
     key = page_key(app, cells)
-    folder = Path(app.env.aix_cache_base, docname, key)  # type: ignore[attr-defined]
+    folder = Path(app.env.aix_cache_base, docname, key)
     if folder.exists() and not (folder / STAMP).is_file():
         shutil.rmtree(folder)
     PAGES.table(app.env)[docname] = (key, cells)
-    config = app.env.mystnb_config  # type: ignore[attr-defined]
-    app.env.mystnb_config = config.copy(execution_cache_path=str(folder))  # type: ignore[attr-defined]
+    config = app.env.mystnb_config
+    app.env.mystnb_config = config.copy(execution_cache_path=str(folder))
 
 
 def _code_cells(env: BuildEnvironment, docname: str, text: str) -> list[tuple[str, str]]:
     """Source and metadata (as JSON) of the code cells, or none for a plain Markdown page."""
     path = str(env.doc2path(docname))
-    reader = create_nb_reader(path, env.myst_config, env.mystnb_config, text)  # type: ignore[attr-defined]
+    reader = create_nb_reader(path, env.myst_config, env.mystnb_config, text)
     if reader is None:
         return []
     cells = [cell for cell in reader.read(text).cells if cell.cell_type == "code"]
@@ -112,7 +112,7 @@ def stamp(app: Sphinx, doctree: nodes.document) -> None:
     page = PAGES.table(app.env).get(app.env.docname)
     done: dict[str, Any] | None = NbMetadataCollector.get_exec_data(app.env, app.env.docname)
     if page and done and done["succeeded"]:
-        folder = Path(app.env.aix_cache_base, app.env.docname, page[0])  # type: ignore[attr-defined]
+        folder = Path(app.env.aix_cache_base, app.env.docname, page[0])
         if folder.is_dir() and not (folder / STAMP).is_file():
             (folder / STAMP).write_text(_today() + "\n", encoding="ascii")
 
@@ -129,14 +129,16 @@ def last_execution(env: BuildEnvironment, docname: str) -> str | None:
     page = PAGES.table(env).get(docname)
     if page is None:
         return None
-    path = Path(env.aix_cache_base, docname, page[0], STAMP)  # type: ignore[attr-defined]
+    path = Path(env.aix_cache_base, docname, page[0], STAMP)
     return path.read_text(encoding="ascii").strip() if path.is_file() else None
 
 
 def setup(app: Sphinx) -> None:
     app.setup_extension("myst_nb")
     app.add_config_value("aix_data_folder", "_data", "env", [str])
-    app.add_config_value("aix_fresh_packages", ["aiexplained", "aiexplained_kernels"], "env", [list])
+    app.add_config_value(
+        "aix_fresh_packages", ["aiexplained", "aiexplained_kernels"], "env", [list]
+    )
     distributions = ["bokeh", "numpy", "torch"]
     app.add_config_value("aix_fresh_distributions", distributions, "env", [list])
     app.connect("builder-inited", remember_base, priority=900)

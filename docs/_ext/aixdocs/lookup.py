@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from functools import lru_cache
 from pathlib import Path
+from typing import TypeAlias
 
 from docutils import nodes
 from sphinx.application import Sphinx
@@ -20,6 +21,7 @@ from .perpage import PerPage
 logger = logging.getLogger(__name__)
 USES = PerPage("aix_registry_uses")
 EVERY_CONCEPT = "*"
+Place: TypeAlias = nodes.Node | str
 
 
 def concepts(env: BuildEnvironment) -> tuple[Concept, ...]:
@@ -43,7 +45,7 @@ def every_concept(env: BuildEnvironment) -> tuple[Concept, ...]:
     return concepts(env)
 
 
-def find_concept(env: BuildEnvironment, name: str, place: nodes.Node | tuple) -> Concept | None:
+def find_concept(env: BuildEnvironment, name: str, place: Place) -> Concept | None:
     """The concept called ``name``, or ``None`` after a located warning."""
     _note_use(env, name)
     for concept in concepts(env):
@@ -54,9 +56,7 @@ def find_concept(env: BuildEnvironment, name: str, place: nodes.Node | tuple) ->
     return None
 
 
-def find_claim(
-    env: BuildEnvironment, reference: str, place: nodes.Node | tuple
-) -> tuple[Concept, Claim] | None:
+def find_claim(env: BuildEnvironment, reference: str, place: Place) -> tuple[Concept, Claim] | None:
     """The claim that ``concept:claim-id`` names, or ``None`` after a located warning."""
     name, colon, claim_id = reference.partition(":")
     if not colon:
@@ -72,7 +72,7 @@ def find_claim(
         return None
 
 
-def warn(message: str, place: nodes.Node | tuple | None) -> None:
+def warn(message: str, place: Place | None) -> None:
     logger.warning(message, location=place, type="aix")
 
 

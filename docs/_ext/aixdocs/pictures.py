@@ -38,10 +38,11 @@ def rewrite(app: Sphinx, env: BuildEnvironment) -> list[str]:
 
 
 def fill(app: Sphinx, doctree: nodes.document, docname: str) -> None:
+    folder = Path(app.srcdir, app.config.aix_pictures)
     for slot in list(doctree.findall(picture_slot)):
         figure = FIRST_FIGURES.table(app.env).get(slot["page"])
         name = f"{figure}.png"
-        if app.builder.format == "html" and Path(app.srcdir, app.config.aix_pictures, name).is_file():
+        if app.builder.format == "html" and (folder / name).is_file():
             up = "../" * app.builder.get_target_uri(docname).count("/")
             html = (
                 f'<img class="aix-card-picture" src="{up}_static/{PICTURES}/{name}" alt="" '

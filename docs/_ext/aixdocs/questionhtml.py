@@ -1,4 +1,4 @@
-"""HTML of the questions. Ids and names are per page; without JavaScript nothing is hidden for good."""
+"""HTML of the questions. Without JavaScript nothing is hidden for good."""
 
 from __future__ import annotations
 
@@ -75,9 +75,8 @@ def depart_answers(self: HTML5Translator, node: nodes.Element) -> None:
 
 def visit_feedback(self: HTML5Translator, node: nodes.Element) -> None:
     state = "right" if node["right"] else "wrong"
-    self.body.append(
-        f'<div class="aix-feedback aix-{state}" data-choice="{node["number"]}" data-state="{state}">'
-    )
+    marks = f'data-choice="{node["number"]}" data-state="{state}"'
+    self.body.append(f'<div class="aix-feedback aix-{state}" {marks}>')
 
 
 def visit_reveal(self: HTML5Translator, node: nodes.Element) -> None:
