@@ -195,10 +195,11 @@ def _commit() -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Record the studies of one concept; ``--only`` picks one study."""
+    """Record the studies of one concept, or one of them."""
     parser = argparse.ArgumentParser(prog="python -m aiexplained.records", description=main.__doc__)
     parser.add_argument("concept")
     parser.add_argument("--only", help="name of one study")
+    parser.add_argument("--list", action="store_true", help="only name the files, run nothing")
     parser.add_argument("--folder", type=Path, help="default: docs/_data of this checkout")
     options = parser.parse_args(argv)
     module = importlib.import_module(f"aiexplained.concepts.{options.concept}")
@@ -208,6 +209,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         names = ", ".join(s.name for s in module.STUDIES)
         parser.error(f"{options.concept} has no study {options.only!r}; it has {names}")
     for study in studies:
+        if options.list:
+            print(*(study.file(folder, setting) for setting in study.settings), sep="\n")
+            continue
         for file, new in record(study, folder):
             print(f"{'recorded' if new else 'kept'}  {file}", flush=True)
     return 0

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import shutil
 from typing import Any
 
 from playwright.sync_api import BrowserContext, ConsoleMessage, Request, Response
 
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
-NOT_FOUND = f"none of {', '.join(NAMES)} is on the path (Debian: apt-get install chromium)"
-ARGUMENTS = (
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
-    "--disable-background-networking", "--disable-component-update",
-)  # fmt: skip
+from aiexplained.viz.pictures import BROWSERS, FLAGS, find_browser
+
+NOT_FOUND = f"none of {', '.join(BROWSERS)} is on the path (Debian: apt-get install chromium)"
 
 
 def launch_options() -> dict[str, Any] | None:
     """Options for Playwright's ``launch``; ``None`` if no browser is on the path."""
-    program = next(filter(None, map(shutil.which, NAMES)), None)
-    return {"executable_path": program, "args": list(ARGUMENTS)} if program else None
+    program = find_browser()
+    return {"executable_path": program, "args": list(FLAGS)} if program else None
 
 
 class Watch:

@@ -31,6 +31,7 @@ extensions = [
     "sphinxcontrib.bibtex",
 ]
 exclude_patterns = ["_*", "jupyter_execute"]
+templates_path = ["_templates"]
 nitpicky = True
 nitpick_ignore = [
     # Not exported; public signatures name them.

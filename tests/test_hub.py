@@ -225,6 +225,12 @@ def test_embeddings_are_unit_rows_and_do_not_depend_on_the_batch(embed):
 
 
 @pytest.mark.weights
+def test_loading_the_embedder_draws_nothing(embed, capfd):
+    hub.load_embedder()
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.weights
 def test_a_single_text_must_be_in_a_list(embed):
     with pytest.raises(TypeError, match="takes a sequence of texts, got the text 'hello'"):
         embed("hello")

@@ -23,8 +23,12 @@ from bokeh.models.widgets import AbstractButton, AbstractSlider, ToggleButtonGro
 SPACING = 8
 """Pixels between the children of a row or column, unless they say otherwise."""
 
-SLIDER, BUTTONS, INPUT, LINE = 50, 58, 64, 34
-"""Heights in pixels of the controls, as ``theme.WIDGET_CSS`` lays them out."""
+SLIDER, INPUT, LINE = 50, 64, 34
+LETTER_HEIGHT, LETTER_WIDTH, BUTTON_GAP = 20, 7.5, 6
+"""Pixels of the controls, as ``theme.WIDGET_CSS`` lays them out in a font of usual width."""
+
+PLOT_WIDTH, CONTROL_WIDTH = 280, 200
+"""Least pixels of a plot and of any other part of a row before the row wraps."""
 
 
 def canonical_item(model: Model) -> str:
@@ -89,29 +93,64 @@ def table_sources(model: Model) -> list[str]:
     return sorted(name for name in named if not name.startswith("aix-"))
 
 
-def reserved_height(model: Any, *, narrow: bool) -> int:
-    """Height in pixels that ``model`` will take once drawn; ``narrow`` as on a phone.
+def reserved_height(model: Any, width: float) -> int:
+    """Height in pixels that ``model`` will take once drawn in ``width`` pixels.
 
-    Rows wrap on a phone, so they are as high as all their children together.
+    Rows wrap as ``theme.ROW_CSS`` says, and so do long titles and groups of buttons.
     """
     if not getattr(model, "visible", True):
         return 0
-    if isinstance(model, Column | Row):
-        heights = [reserved_height(child, narrow=narrow) for child in model.children]
-        gaps = int(model.spacing) * max(0, len(heights) - 1)
-        if isinstance(model, Row) and not narrow:
-            return max(heights, default=0)
-        return sum(heights) + gaps
+    if isinstance(model, Row):
+        lines = _lines(model.children, model.spacing, width)
+        return _stack([_line_height(line, model.spacing, width) for line in lines], model.spacing)
+    if isinstance(model, Column):
+        return _stack([reserved_height(child, width) for child in model.children], model.spacing)
     if isinstance(model, Plot):
         return int(model.height or 600)
-    return int(getattr(model, "height", None) or _widget_height(model))
+    return int(getattr(model, "height", None) or _widget_height(model, width))
 
 
-def _widget_height(model: Any) -> int:
+def _stack(heights: list[int], spacing: int) -> int:
+    return sum(heights) + spacing * max(0, len(heights) - 1)
+
+
+def _lines(children: list[Any], spacing: int, width: float) -> list[list[Any]]:
+    lines: list[list[Any]] = []
+    used = 0.0
+    for child in children:
+        least = min(width, PLOT_WIDTH if isinstance(child, Plot) else CONTROL_WIDTH)
+        if lines and used + spacing + least <= width:
+            lines[-1].append(child)
+            used += spacing + least
+        else:
+            lines.append([child])
+            used = least
+    return lines
+
+
+def _line_height(line: list[Any], spacing: int, width: float) -> int:
+    share = (width - spacing * (len(line) - 1)) / len(line)
+    return max(reserved_height(child, share) for child in line)
+
+
+def _widget_height(model: Any, width: float) -> int:
+    title = str(getattr(model, "title", None) or "")
     if isinstance(model, AbstractSlider):
-        return SLIDER
+        # Six more letters for the value, which the title ends in.
+        return SLIDER + LETTER_HEIGHT * int(LETTER_WIDTH * (len(title) + 6) / width)
     if isinstance(model, ToggleButtonGroup):
-        return BUTTONS if model.name else LINE
+        return _buttons_height(model, width)
     if isinstance(model, AbstractButton):
         return LINE
-    return INPUT if getattr(model, "title", None) else LINE
+    return INPUT if title else LINE
+
+
+def _buttons_height(model: Any, width: float) -> int:
+    rows, used = 1, 0.0
+    for label in model.labels:
+        button = 2 * 13 + LETTER_WIDTH * len(label)
+        if used and used + BUTTON_GAP + button > width:
+            rows, used = rows + 1, button
+        else:
+            used += button + (BUTTON_GAP if used else 0)
+    return (LETTER_HEIGHT + 4 if model.name else 0) + _stack([LINE] * rows, BUTTON_GAP)

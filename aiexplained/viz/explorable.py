@@ -21,6 +21,8 @@ from aiexplained.viz.html import FIGURE_MIME, Drawing, notebook_figure
 from aiexplained.viz.theme import dress
 
 ALT_NAME = "aix-alt"
+PAGE_WIDTH, PHONE_WIDTH = 650, 330
+"""Pixels that a figure has on the site, at a desk and on a phone."""
 
 
 def alt_source(text: str) -> ColumnDataSource:
@@ -131,8 +133,8 @@ def show(
             bokeh=bokeh_version(),
             parts=tuple(parts),
             rules=tuple(rules),
-            height=height or reserved_height(model, narrow=False),
-            narrow_height=height or reserved_height(model, narrow=True),
+            height=height or reserved_height(model, PAGE_WIDTH),
+            narrow_height=height or reserved_height(model, PHONE_WIDTH),
             has_table=bool(table_sources(model)),
         )
     )

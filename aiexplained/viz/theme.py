@@ -27,7 +27,7 @@ from bokeh.models import (
 from bokeh.models.widgets import ToggleButtonGroup
 from bokeh.plotting import figure as bokeh_figure
 
-from aiexplained.viz.document import SPACING
+from aiexplained.viz.document import CONTROL_WIDTH, PLOT_WIDTH, SPACING
 
 PALETTE = MappingProxyType(
     {
@@ -81,6 +81,12 @@ WIDGET_CSS = """
 .bk-input { min-height: 40px; padding: 0 12px; color: var(--aix-i);
   background-color: var(--aix-p); border: 1px solid var(--aix-l); border-radius: 6px;
   font: inherit; }
+select.bk-input { padding-right: 32px !important; background-image:
+  linear-gradient(45deg, transparent 50%, var(--aix-i) 50%),
+  linear-gradient(-45deg, transparent 50%, var(--aix-i) 50%) !important;
+  background-position: right 17px center, right 12px center !important;
+  background-size: 5px 5px !important; }
+option { color: var(--aix-i); background: var(--aix-p); }
 .bk-clearfix, .bk-clearfix p { color: var(--aix-i); margin: 0; white-space: normal; }
 """
 
@@ -90,10 +96,11 @@ LEGEND_CSS = """
 .bk-label, .bk-title { color: var(--aix-ink, #222832) !important; }
 """
 
-ROW_CSS = """
-:host { flex-wrap: wrap; }
-:host > .bk-Figure { flex: 1 1 280px !important; min-width: min(280px, 100%); }
-:host > :not(.bk-Figure) { flex: 1 1 200px !important; min-width: min(200px, 100%); }
+ROW_CSS = f"""
+:host {{ flex-wrap: wrap; }}
+:host > .bk-Figure {{ flex: 1 1 {PLOT_WIDTH}px !important; min-width: min({PLOT_WIDTH}px, 100%); }}
+:host > :not(.bk-Figure) {{ flex: 1 1 {CONTROL_WIDTH}px !important;
+  min-width: min({CONTROL_WIDTH}px, 100%); }}
 """
 
 

@@ -150,7 +150,7 @@ def site(
     grid, rule = (figure_html(make().drawing) for make in (make_grid_figure, make_rule_figure))
     write_page(folder, "index.html", f"<p>Before.</p>{grid}<p>Between.</p>{rule}<p>After.</p>")
     write_page(folder, "far.html", f'{grid}<div style="height: 6000px"></div>{rule}')
-    damaged = grid.replace('"root_id":"', '"root_id":"not-')
+    damaged = grid.replace('"type":"object"', '"type":"nonsense"')
     write_page(folder, "damaged.html", damaged)
     return folder
 

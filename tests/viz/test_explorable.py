@@ -127,14 +127,21 @@ def test_plain_text_of_an_output_is_the_alt_text() -> None:
 def test_reserved_height_adds_columns_and_wraps_rows_on_a_phone() -> None:
     model = row(viz.figure(height=101), column(viz.figure(height=103), viz.figure(height=107)))
     model.spacing, model.children[1].spacing = 5, 11
-    assert reserved_height(model, narrow=False) == 103 + 11 + 107
-    assert reserved_height(model, narrow=True) == 101 + 5 + 103 + 11 + 107
+    assert reserved_height(model, 650) == 103 + 11 + 107
+    assert reserved_height(model, 330) == 101 + 5 + 103 + 11 + 107
+
+
+def test_reserved_height_wraps_buttons_and_long_titles() -> None:
+    few, many = viz.choice("c", ["a", "b"]), viz.choice("c", ["a long label"] * 7)
+    assert reserved_height(many, 330) > reserved_height(many, 650) > reserved_height(few, 330)
+    short, long = viz.index_slider("s", "ab"), viz.index_slider("s" * 60, "ab")
+    assert reserved_height(long, 330) == reserved_height(short, 330) + 20
 
 
 def test_hidden_models_reserve_nothing() -> None:
     hidden = viz.figure(height=100)
     hidden.visible = False
-    assert reserved_height(hidden, narrow=False) == 0
+    assert reserved_height(hidden, 650) == 0
 
 
 @pytest.mark.parametrize(

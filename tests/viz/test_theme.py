@@ -13,7 +13,13 @@ from aiexplained import viz
 from aiexplained.viz.document import canonical_item
 from aiexplained.viz.theme import luminance
 
-PAGES = {"light": "#ffffff", "light surface": "#f3f4f5", "dark": "#14181e", "dark card": "#222832"}
+PAGES = {
+    "light": "#ffffff",
+    "light surface": "#f3f4f5",
+    "dark": "#121212",
+    "dark of the base theme": "#14181e",
+    "dark card": "#222832",
+}
 FAMILIES = [
     ("retrieval", "sorted", "greedy", "oracle"),
     ("reused", "computed", "neutral"),
