@@ -155,25 +155,24 @@ class Claim:
     def supported(self, reading: Reading) -> frozenset[Verdict]:
         """Verdicts that ``reading`` supports, by the rule of the ledger.
 
-        *Reproduced*: our spread meets the reported range. *Direction reproduced*: it does not, but
-        all of our spread lies on the reported side of ``direction_zero``. *Arithmetic checks out*:
-        the value, rounded to ``digits``, lies in the reported range and has no spread. Otherwise
-        *not reproduced here*.
+        *Reproduced*: our spread meets the reported range. *Direction reproduced*: all of our
+        spread lies on the reported side of ``direction_zero``; so a reading that meets the range
+        may also be published as this, the more modest verdict. *Arithmetic checks out*: the value
+        has no spread and, rounded to ``digits``, lies in the reported range. *Not reproduced here*:
+        none of these.
         """
-        meets = reading.low <= self.reported_high and reading.high >= self.reported_low
+        verdicts = set()
         rounded = round(reading.value, self.digits)
-        exact = reading.low == reading.high and self.reported_low <= rounded <= self.reported_high
-        if exact:
-            return frozenset({Verdict.ARITHMETIC, Verdict.REPRODUCED})
-        if meets:
-            return frozenset({Verdict.REPRODUCED})
+        if reading.low == reading.high and self.reported_low <= rounded <= self.reported_high:
+            verdicts |= {Verdict.ARITHMETIC, Verdict.REPRODUCED}
+        if reading.low <= self.reported_high and reading.high >= self.reported_low:
+            verdicts.add(Verdict.REPRODUCED)
         zero = self.direction_zero
         if zero is not None:
-            middle = (self.reported_low + self.reported_high) / 2
-            same_side = (reading.low > zero) if middle > zero else (reading.high < zero)
-            if same_side:
-                return frozenset({Verdict.DIRECTION})
-        return frozenset({Verdict.NOT_REPRODUCED})
+            upwards = (self.reported_low + self.reported_high) / 2 > zero
+            if (reading.low > zero) if upwards else (reading.high < zero):
+                verdicts.add(Verdict.DIRECTION)
+        return frozenset(verdicts or {Verdict.NOT_REPRODUCED})
 
     def judge(self, reading: Reading) -> Verdict:
         """Return the published verdict if ``reading`` supports it.

@@ -99,4 +99,5 @@ html_theme_options = {
     "use_repository_button": bool(REPOSITORY),
     "use_issues_button": bool(REPOSITORY),
     "repository_url": REPOSITORY,
+    "repository_provider": "gitlab" if "gitlab" in REPOSITORY else "github",
 }

@@ -60,7 +60,7 @@ def test_only_code_that_was_reached_changes_the_fingerprint(package, old, new, c
 
 
 def test_an_unknown_function_is_named(package):
-    with pytest.raises(LookupError, match="no function 'nothing' in a module 'toypkg.top'"):
+    with pytest.raises(LookupError, match=r"no function 'nothing' in a module 'toypkg\.top'"):
         reach("toypkg.top:nothing", root=package)
 
 

@@ -66,7 +66,9 @@ def test_a_record_says_where_it_comes_from(study, tmp_path):
 
 
 def test_a_changed_function_makes_a_record_stale(study, tmp_path, monkeypatch):
-    (file, _), *_ = records.record(Study("toy", study.function, ({"seed": 3},)), tmp_path / "c")
+    assert (
+        len(list(records.record(Study("toy", study.function, ({"seed": 3},)), tmp_path / "c"))) == 1
+    )
     (entry,) = records.load("c", "toy", folder=tmp_path)
     assert not records.is_stale(entry)
     assert "1 run)" in records.describe([entry])

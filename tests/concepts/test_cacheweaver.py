@@ -125,7 +125,7 @@ def test_rejects_unknown_tails_policies_and_windows():
         weave(["A"], tree, tail="best")
     with pytest.raises(ValueError, match="window must be at least 1 request, got 0"):
         PrefixTree(0)
-    with pytest.raises(ValueError, match="policy must be one of retrieval, .*; got 'magic'"):
+    with pytest.raises(ValueError, match=r"policy must be one of retrieval, .*; got 'magic'"):
         cw.simulate([[0]], [5], "magic")
     with pytest.raises(ValueError, match="trace must hold at least one request"):
         cw.simulate([], [5], "greedy")

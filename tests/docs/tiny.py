@@ -31,6 +31,7 @@ aix_fresh_packages = ["tinylib"]
 nitpicky = True
 aix_figures = False
 """
+STATIC = f'html_static_path = ["{(REPOSITORY / "docs" / "_static").as_posix()}"]\n'
 
 CONCEPT = '''"""A concept of a test."""
 
@@ -86,7 +87,7 @@ class Site:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.write("docs/conf.py", CONF)
+        self.write("docs/conf.py", CONF + STATIC)
         self.write("docs/index.md", "# Home\n\n```{toctree}\n:glob:\n\npages/*\n```\n")
         (folder / "docs" / "registry").mkdir()
         (folder / "lib").mkdir()

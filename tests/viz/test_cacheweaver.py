@@ -85,7 +85,9 @@ def test_the_orders_of_the_scenes_are_those_of_python(rule, scene):
           const {PrefixTree, weave, deepest} = aiexplained.rules.cacheweaver;
           const tree = new PrefixTree(400);
           served.forEach((order) => tree.serve(order));
-          return [weave(retrieved, tree), weave(retrieved, tree, "popular"), deepest(retrieved, tree)];
+          return [
+            weave(retrieved, tree), weave(retrieved, tree, "popular"), deepest(retrieved, tree),
+          ];
         }""",
         [scene["served"], scene["retrieved"]],
     )
@@ -123,7 +125,8 @@ def make_figures():
         "weave": figures.weave_it(engine),
         "scrub": figures.trace_scrubber(
             grid, lengths, engine, zipf=(0.0, 1.1), session=(1, 4), capacities=(10, 20, 30),
-            windows=(5, 9), alt="a",
+            windows=(5, 9),
+            first={k: [1] * 11 for k in ("total", "retrieval_cached", "woven_cached")}, alt="a",
         ),
         "fail": figures.failure(
             np.array(grid[1, 1]), [*lengths, *[150] * 11], engine, policies=("greedy", "repaired"),
@@ -141,7 +144,7 @@ def make_figures():
             ["one", "two"], [(0.1, 0.0, 0.2), (-0.1, -0.3, 0.1)], title="t", axis="x", alt="a"
         ),
         "sweeps": figures.sweeps(
-            {"k": {"greedy": points, "oracle": points}, "size": {"greedy": points, "oracle": points}},
+            {setting: {"greedy": points, "oracle": points} for setting in ("k", "size")},
             {"k": [1, 2, 3], "size": [10, 20, 30]}, alts=["x", "y"],
         ),
     }  # fmt: skip

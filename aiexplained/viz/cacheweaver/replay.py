@@ -15,12 +15,14 @@ from aiexplained.viz.cacheweaver.style import (
     REUSED,
     RULES,
     call,
-    draw_first,
     legend_above,
+    state_legend,
 )
 from aiexplained.viz.explorable import Explorable, alt_source, data_table, show
 from aiexplained.viz.grid import bind_grid, choice, index_slider
 from aiexplained.viz.theme import PALETTE, figure
+
+TOKENS = ("total", "retrieval_cached", "woven_cached")
 
 
 def trace_scrubber(
@@ -32,6 +34,7 @@ def trace_scrubber(
     session: Sequence[float],
     capacities: Sequence[int],
     windows: Sequence[int],
+    first: Mapping[str, Sequence[float]],
     alt: str,
 ) -> Explorable:
     """Two strips of the same requests: tokens from the cache and tokens read, by order.
@@ -45,6 +48,8 @@ def trace_scrubber(
         session: Labels of the second trace slider.
         capacities: Cache sizes to choose from, in blocks.
         windows: Planner windows to choose from, in requests.
+        first: The first state, from Python: ``total``, ``retrieval_cached`` and ``woven_cached``
+            tokens of each request.
         alt: The finding in the first state.
     """
     n, width = next(iter(traces.values())).shape
@@ -58,8 +63,12 @@ def trace_scrubber(
         "window": index_slider("Planner's window (requests)", windows, len(windows) - 1),
     }
     caption = alt_source(alt)
-    keys = ("request", "retrieval_cached", "woven_cached", "total", "shown")
-    strips = ColumnDataSource({key: [] for key in keys})
+    strips = ColumnDataSource(
+        {
+            "request": np.arange(1, n + 1), "shown": np.ones(n),
+            **{key: np.asarray(first[key], dtype=np.float32) for key in TOKENS},
+        }
+    )  # fmt: skip
     data_table(
         strips, "Every request of the trace",
         {
@@ -71,7 +80,7 @@ def trace_scrubber(
     args = {
         "engine": dict(engine), "lengths": list(lengths), "width": width, "sliders": sliders,
         "capacities": list(capacities), "windows": list(windows), "strips": strips, "alt": caption,
-        "traces": ColumnDataSource(data, name="aix-traces"), "memo": {},
+        "traces": ColumnDataSource(data, name="aix-traces"),
     }  # fmt: skip
     plots = [
         _strip(strips, f"{key}_cached", title, n)
@@ -79,11 +88,10 @@ def trace_scrubber(
     ]
     for key, slider in sliders.items():
         slider.js_on_change("value", call("scrub", args, f", {str(key != 'played').lower()}"))
-    draw_first(plots[0], call("scrub", args, ", false"))
     button = Button(label="▶ Play")
     button.js_on_event("button_click", call("play", args))
-    first, *others = sliders.values()
-    controls = [row(button, first), row(*others[:3]), row(*others[3:])]
+    played, *others = sliders.values()
+    controls = [row(button, played), row(*others[:3]), row(*others[3:])]
     return show(column(*plots, *controls), alt=caption, rules=RULES)
 
 
@@ -126,7 +134,7 @@ def failure(
     one_off = Toggle(label="Each request starts with a one-off passage", active=True)
     policy = choice("Order", [LABELS[p] for p in policies])
     caption = alt_source(alt)
-    strip = ColumnDataSource({"request": [], "share": []})
+    strip = ColumnDataSource({"request": np.arange(1, n + 1), "share": np.zeros(n)})
     columns = {"request": "request", "share": "passage tokens from the cache (%)"}
     data_table(strip, "Reuse by request", columns)
     args = {
@@ -145,7 +153,6 @@ def failure(
     )
     for control in (one_off, policy):
         control.js_on_change("active", call("fail", args))
-    draw_first(plot, call("fail", args))
     return show(column(one_off, policy, plot), alt=caption, rules=RULES)
 
 
@@ -184,18 +191,16 @@ def block_chain(labels: Sequence[str], hashes: Sequence[Sequence[str]]) -> Explo
     plot.grid.visible = False
     plot.segment(x0=list(range(n - 1)), y0=0, x1=list(range(1, n)), y1=0, line_width=3,
                  line_color=PALETTE["neutral"])  # fmt: skip
-    for alpha, color, pattern, label in (
-        ("same", REUSED, " ", "same hash: reused"), ("new", COMPUTED, "/", "new hash: read again"),
-    ):  # fmt: skip
+    for alpha, color, pattern in (("same", REUSED, " "), ("new", COMPUTED, "/")):
         plot.rect(
             "x", 0, width=0.86, height=0.8, source=source, fill_color=color, fill_alpha=alpha,
             line_color=None, hatch_pattern=pattern, hatch_color="#ffffff", hatch_alpha=alpha,
-            hatch_weight=0.7, legend_label=label,
+            hatch_weight=0.7
         )  # fmt: skip
     plot.text(
         "x", 0, "hash", source=source, text_align="center", text_baseline="middle",
         text_font_size="13px", text_color="#000000", background_fill_color="#ffffff",
         background_fill_alpha=0.85, padding=2, border_radius=3,
     )  # fmt: skip
-    legend_above(plot)
+    state_legend(plot, reused="same hash: reused", computed="new hash: read again")
     return show(column(slider, plot), alt=caption)

@@ -45,6 +45,20 @@ def draw_first(plot: Any, callback: CustomJS) -> None:
     plot.js_on_change("inner_width", callback)
 
 
+def state_legend(plot: Any, **states: str) -> None:
+    """Legend for boxes whose state is a column: ``reused=`` and ``computed=`` give the labels.
+
+    A legend shows the first row of its glyph, which may be invisible; so it gets glyphs of its own.
+    """
+    for state, label in states.items():
+        hatch = {"hatch_pattern": "/", "hatch_color": "#ffffff"} if state == "computed" else {}
+        plot.quad(
+            left=[], right=[], bottom=[], top=[], fill_color=PALETTE[state], line_color=None,
+            legend_label=label, **hatch,
+        )  # fmt: skip
+    legend_above(plot)
+
+
 def legend_above(plot: Any) -> None:
     """Move the legend out of the way of the data, into a row above it."""
     legend = plot.legend[0]

@@ -14,7 +14,7 @@ from aiexplained.viz.cacheweaver.style import (
     RULES,
     call,
     draw_first,
-    legend_above,
+    state_legend,
 )
 from aiexplained.viz.explorable import Explorable, alt_source, data_table, show
 from aiexplained.viz.grid import choice
@@ -53,9 +53,14 @@ def weave_it(engine: Mapping[str, float]) -> Explorable:
         "Order A C B E D, as retrieved: no served prompt opens like this, so every passage must "
         "be read. The greedy walk would reuse all five."
     )
-    state = ColumnDataSource({"order": SCENES[0]["retrieved"]}, name="aix-state")
+    state = ColumnDataSource({"order": list(SCENES[0]["retrieved"])}, name="aix-state")
     scene = choice("Situation", [s["name"] for s in SCENES])
-    pick = Select(title="Passage to move", options=["0"], value="0")
+    retrieved = SCENES[0]["retrieved"]
+    pick = Select(
+        title="Passage to move",
+        options=[(str(p), f"passage {NAMES[p]}") for p in retrieved],
+        value=str(retrieved[0]),
+    )
     prompt, letters, nodes, edges, bars, plots = _weave_plots()
     args: dict[str, Any] = {
         "engine": dict(engine), "lengths": LENGTHS, "names": NAMES, "scenes": SCENES,
@@ -92,22 +97,20 @@ def _weave_plots() -> tuple[Any, ...]:
     )  # fmt: skip
     strip.grid.visible = False
     box = {"left": "left", "right": "right", "bottom": 0.1, "top": 0.95, "source": prompt}
-    for alpha, color, pattern, label in (
-        ("reused", REUSED, " ", "from the cache"),
-        ("read", COMPUTED, "/", "must be read"),
-    ):
+    for alpha, color, pattern in (("reused", REUSED, " "), ("read", COMPUTED, "/")):
         strip.quad(
             **box, fill_color=color, fill_alpha=alpha, line_alpha=alpha, hatch_pattern=pattern,
             hatch_alpha=alpha, hatch_color="#ffffff", hatch_weight=1, line_width=2,
-            line_color="#ffffff", legend_label=label,
+            line_color="#ffffff"
         )  # fmt: skip
     strip.text(
         "x", 0.52, "text", source=letters, text_align="center", text_baseline="middle",
         text_font_size="20px", text_font_style="bold", text_color="#000000",
         background_fill_color="#ffffff", background_fill_alpha=0.85, padding=3, border_radius=4,
     )  # fmt: skip
-    legend_above(strip)
-    nodes = ColumnDataSource({k: [] for k in ("x", "y", "text", "path", "on", "fade")})
+    state_legend(strip, reused="from the cache", computed="must be read")
+    start = {"x": [0], "y": [0], "text": ["start"], "path": ["start"], "on": [1], "fade": [1]}
+    nodes = ColumnDataSource(start)
     nodes.name = "aix-nodes"
     edges = ColumnDataSource({k: [] for k in ("xs", "ys", "on")}, name="aix-edges")
     return prompt, letters, nodes, edges, *_tree_and_bars(nodes, edges, strip)

@@ -11,6 +11,7 @@ from typing import Any
 
 from docutils import nodes
 from sphinx.application import Sphinx
+from sphinx.builders import Builder
 
 MARKS = ("aix_figure", "aix_claims")
 """Attributes that the package's renderer gives to the nodes of figures and claims tables."""
@@ -28,8 +29,9 @@ def add_files(
         app.add_css_file("aix/explorables.css")
 
 
-def copy_files(app: Sphinx, exception: Exception | None) -> None:
-    if exception is None and app.builder.format == "html" and app.config.aix_figures:
+def copy_files(app: Sphinx, builder: Builder) -> None:
+    """Before the pages, which name each file with its checksum."""
+    if builder.format == "html" and app.config.aix_figures:
         from aiexplained.viz.assets import static_files  # needs Bokeh, which small sites may lack
 
         for name, source in static_files().items():
@@ -41,4 +43,4 @@ def copy_files(app: Sphinx, exception: Exception | None) -> None:
 def setup(app: Sphinx) -> None:
     app.add_config_value("aix_figures", True, "html", [bool])
     app.connect("html-page-context", add_files)
-    app.connect("build-finished", copy_files)
+    app.connect("write-started", copy_files)

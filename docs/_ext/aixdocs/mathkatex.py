@@ -16,6 +16,7 @@ from typing import Any
 
 from docutils import nodes
 from sphinx.application import Sphinx
+from sphinx.builders import Builder
 from sphinx.errors import ExtensionError
 from sphinx.util.math import get_node_equation_number
 from sphinx.writers.html5 import HTML5Translator
@@ -124,8 +125,8 @@ def add_style(
         app.add_css_file("katex/katex.min.css")
 
 
-def copy_style(app: Sphinx, exception: Exception | None) -> None:
-    if exception is None and app.builder.format == "html":
+def copy_style(app: Sphinx, builder: Builder) -> None:
+    if builder.format == "html":
         target = Path(app.outdir, "_static", "katex")
         shutil.copytree(KATEX / "fonts", target / "fonts", dirs_exist_ok=True)
         shutil.copy2(KATEX / "katex.min.css", target / "katex.min.css")
@@ -136,4 +137,4 @@ def setup(app: Sphinx) -> None:
     app.add_html_math_renderer("katex-static", (visit_math, None), (visit_math_block, None))
     app.connect("doctree-resolved", render_page, priority=900)
     app.connect("html-page-context", add_style)
-    app.connect("build-finished", copy_style)
+    app.connect("write-started", copy_style)
