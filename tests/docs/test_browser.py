@@ -50,8 +50,14 @@ SHOWN = """figure => {
 SHOWS_SOMETHING_ELSE = f"([figure, before]) => ({SHOWN})(figure) !== before"
 
 
+def open_folds(page: Page) -> None:
+    for summary in page.locator("details.aix-folded > summary").all():
+        summary.click()
+
+
 def draw_figures(page: Page) -> list[Locator]:
-    """Scroll to each figure in turn, as a reader does, and wait until it is drawn."""
+    """Open what is folded, scroll to each figure in turn, and wait until it is drawn."""
+    open_folds(page)
     figures = page.locator("figure.aix-figure").all()
     for figure in figures:
         figure.scroll_into_view_if_needed()
@@ -232,6 +238,7 @@ def test_every_question_can_be_answered(open_page: OpenPage, docname: str) -> No
 def test_a_page_is_whole_without_javascript(open_page: OpenPage, site: Path, docname: str) -> None:
     page = open_page(docname, java_script_enabled=False)
     expect(page.locator("article h1")).to_be_visible()
+    open_folds(page)
     for figure in page.locator("figure.aix-figure").all():
         expect(figure.locator(".aix-caption")).not_to_be_empty()
         expect(figure.locator(".aix-caption")).to_be_visible()

@@ -48,12 +48,13 @@ def draw_first(plot: Any, callback: CustomJS) -> None:
 def state_legend(plot: Any, **states: str) -> None:
     """Legend for boxes whose state is a column: ``reused=`` and ``computed=`` give the labels.
 
-    A legend shows the first row of its glyph, which may be invisible; so it gets glyphs of its own.
+    A legend shows the first row of its glyph, which may be invisible; so it gets glyphs of its own,
+    outside the ranges of the plot.
     """
     for state, label in states.items():
         hatch = {"hatch_pattern": "/", "hatch_color": "#ffffff"} if state == "computed" else {}
         plot.quad(
-            left=[], right=[], bottom=[], top=[], fill_color=PALETTE[state], line_color=None,
+            left=[-2], right=[-1], bottom=[-2], top=[-1], fill_color=PALETTE[state], line_color=None,
             legend_label=label, **hatch,
         )  # fmt: skip
     legend_above(plot)

@@ -61,7 +61,7 @@ def weave_it(engine: Mapping[str, float]) -> Explorable:
         options=[(str(p), f"passage {NAMES[p]}") for p in retrieved],
         value=str(retrieved[0]),
     )
-    prompt, letters, nodes, edges, bars, plots = _weave_plots()
+    prompt, letters, nodes, edges, bars, plots = _weave_plots(engine)
     args: dict[str, Any] = {
         "engine": dict(engine), "lengths": LENGTHS, "names": NAMES, "scenes": SCENES,
         "scene": scene, "state": state, "pick": pick, "alt": alt, "prompt": prompt,
@@ -84,7 +84,7 @@ def weave_it(engine: Mapping[str, float]) -> Explorable:
     return show(layout, alt=alt, rules=RULES)
 
 
-def _weave_plots() -> tuple[Any, ...]:
+def _weave_plots(engine: Mapping[str, float]) -> tuple[Any, ...]:
     prompt = ColumnDataSource({k: [] for k in ("left", "right", "part", "state", "reused", "read")})
     data_table(
         prompt, "The prompt, part by part",
@@ -113,10 +113,12 @@ def _weave_plots() -> tuple[Any, ...]:
     nodes = ColumnDataSource(start)
     nodes.name = "aix-nodes"
     edges = ColumnDataSource({k: [] for k in ("xs", "ys", "on")}, name="aix-edges")
-    return prompt, letters, nodes, edges, *_tree_and_bars(nodes, edges, strip)
+    return prompt, letters, nodes, edges, *_tree_and_bars(nodes, edges, strip, engine)
 
 
-def _tree_and_bars(nodes: ColumnDataSource, edges: ColumnDataSource, strip: Any) -> tuple[Any, ...]:
+def _tree_and_bars(
+    nodes: ColumnDataSource, edges: ColumnDataSource, strip: Any, engine: Mapping[str, float]
+) -> tuple[Any, ...]:
     tree = figure(
         "Openings served lately; your order follows the green path", height=230,
         x_axis_label="passages from the start", x_range=Range1d(-0.4, 5.5), y_axis_location=None,
@@ -137,6 +139,7 @@ def _tree_and_bars(nodes: ColumnDataSource, edges: ColumnDataSource, strip: Any)
         text_font_size="14px", text_font_style="bold", text_color="#000000",
         background_fill_color="#ffffff", background_fill_alpha=0.85, padding=2, border_radius=4,
     )  # fmt: skip
+    slowest_s = 1.2 * (engine["overhead_s"] + engine["per_token_s"] * 800)
     rows = ["best order", "greedy walk", "retrieval order", "your order"]
     bars = ColumnDataSource({"order": rows, "ttft_s": [0.0] * 4, "label": [""] * 4})
     data_table(
@@ -144,7 +147,7 @@ def _tree_and_bars(nodes: ColumnDataSource, edges: ColumnDataSource, strip: Any)
     )
     plot = figure(
         "Time to first token", height=200, y_range=rows, x_axis_label="seconds",
-        x_range=Range1d(0, 2.4),
+        x_range=Range1d(0, slowest_s),
     )  # fmt: skip
     plot.ygrid.visible = False
     fill = [PALETTE["oracle"], PALETTE["greedy"], PALETTE["retrieval"], PALETTE["neutral"]]
