@@ -54,8 +54,8 @@ def state_legend(plot: Any, **states: str) -> None:
     for state, label in states.items():
         hatch = {"hatch_pattern": "/", "hatch_color": "#ffffff"} if state == "computed" else {}
         plot.quad(
-            left=[-2], right=[-1], bottom=[-2], top=[-1], fill_color=PALETTE[state], line_color=None,
-            legend_label=label, **hatch,
+            left=[-2], right=[-1], bottom=[-2], top=[-1], fill_color=PALETTE[state],
+            line_color=None, legend_label=label, **hatch,
         )  # fmt: skip
     legend_above(plot)
 

@@ -95,7 +95,7 @@ def _weave_plots(engine: Mapping[str, float]) -> tuple[Any, ...]:
         "Your prompt: drag a passage to another place", height=150, y_axis_location=None,
         x_range=Range1d(0, 800), y_range=Range1d(0, 1), x_axis_label="tokens",
     )  # fmt: skip
-    strip.grid.visible = False
+    strip.grid.visible = strip.frame_align = False
     box = {"left": "left", "right": "right", "bottom": 0.1, "top": 0.95, "source": prompt}
     for alpha, color, pattern in (("reused", REUSED, " "), ("read", COMPUTED, "/")):
         strip.quad(
@@ -121,9 +121,9 @@ def _tree_and_bars(
 ) -> tuple[Any, ...]:
     tree = figure(
         "Openings served lately; your order follows the green path", height=230,
-        x_axis_label="passages from the start", x_range=Range1d(-0.4, 5.5), y_axis_location=None,
+        x_axis_label="passages from the start", x_range=Range1d(-0.7, 5.5), y_axis_location=None,
     )  # fmt: skip
-    tree.grid.visible = False
+    tree.grid.visible = tree.frame_align = False
     tree.y_range.range_padding = 0.25
     tree.multi_line("xs", "ys", source=edges, line_color=PALETTE["neutral"], line_width=1.5)
     tree.multi_line("xs", "ys", source=edges, line_color=REUSED, line_width=5, line_alpha="on")

@@ -153,7 +153,8 @@
     const { yours, greedy, best } = scores;
     const reuse = yours.depth === 0
       ? "no served prompt opens like this, so every passage must be read"
-      : `the first ${plural(yours.depth, "passage")} can be reused`;
+      : yours.depth === 1 ? "the first passage can be reused"
+      : `the first ${yours.depth} passages can be reused`;
     let verdict = "This is as good as any order can be.";
     if (yours.ttft > best.ttft + 1e-9) {
       verdict = `The greedy walk would take ${seconds(greedy.ttft)}, the best order ${seconds(best.ttft)}.`;
