@@ -57,9 +57,9 @@ def trace_scrubber(
     sliders = {
         "played": Slider(title="Requests played", start=1, end=n, step=1, value=n),
         "zipf": index_slider("Topic skew (Zipf exponent)", zipf, len(zipf) - 1),
-        "session": index_slider("Mean session length (requests)", session, len(session) // 2),
+        "session": index_slider("Mean session length", session, len(session) // 2),
         "k": Slider(title="Passages a request", start=2, end=width, step=1, value=5),
-        "capacity": index_slider("Cache size (blocks of 16 tokens)", capacities, 2),
+        "capacity": index_slider("Cache size (blocks)", capacities, 2),
         "window": index_slider("Planner's window (requests)", windows, len(windows) - 1),
     }
     caption = alt_source(alt)
