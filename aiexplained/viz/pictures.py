@@ -97,6 +97,7 @@ def _draw_page(browser: Browser, path: Path, hashes: set[str], folder: Path) -> 
     )
     page.goto(path.resolve().as_uri())
     page.evaluate("document.documentElement.dataset.theme = 'light'")
+    page.evaluate("document.querySelectorAll('details').forEach(part => { part.open = true; })")
     page.evaluate("aiexplained.drawAll()")
     for name in sorted(hashes):
         figure = page.locator(f'figure[data-hash="{name}"]').first
