@@ -5,7 +5,7 @@
     from aiexplained.concepts import cacheweaver
 """
 
-from aiexplained.registry import Claim, Concept, Reading, Source, Verdict, concepts
+from aiexplained.registry import Claim, Concept, Reading, Source, Verdict
 
 __version__ = "0.1.0"
-__all__ = ["Claim", "Concept", "Reading", "Source", "Verdict", "__version__", "concepts"]
+__all__ = ["Claim", "Concept", "Reading", "Source", "Verdict", "__version__"]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import aiexplained
-from aiexplained import concepts
+from aiexplained.registry import concepts
 
 ROOT = Path(__file__).parents[1]
 GENERATED = {".nox", "_build", "_pictures", "_vendor", "jupyter_execute", "__pycache__"}

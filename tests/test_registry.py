@@ -226,7 +226,7 @@ def test_importing_the_package_and_listing_concepts_loads_no_mechanism() -> None
     heavy = {"torch", "numpy", "bokeh", "sphinx", "aiexplained.viz"} | {
         f"aiexplained.concepts.{concept.name}" for concept in concepts()
     }
-    assert not loaded_by("import aiexplained; aiexplained.concepts()", heavy)
+    assert not loaded_by("from aiexplained.registry import concepts; concepts()", heavy)
 
 
 def test_the_check_of_loaded_modules_would_notice_numpy() -> None:

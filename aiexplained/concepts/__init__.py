@@ -1,1 +1,1 @@
-"""One module a concept; none imports another. :func:`aiexplained.concepts` lists them."""
+"""One module a concept; none imports another. :func:`aiexplained.registry.concepts` lists them."""
