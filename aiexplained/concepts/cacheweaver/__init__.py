@@ -152,8 +152,9 @@ CONCEPT = Concept(
             direction_zero=0,
             rerun="nox -s record -- cacheweaver --only ttft",
             why=(
-                "The seeds differ widely. A popular question that comes back word for word is reused "
-                "whole in any order: a request is nearly free or read in full, and the median jumps."
+                "The seeds differ widely. A popular question that comes back word for word is "
+                "reused whole in any order: a request is nearly free or read in full, and the "
+                "median jumps."
             ),
         ),
         Claim(
