@@ -1,4 +1,4 @@
-"""Which code a result rests on: the import closure of a module, and a hash of its meaning.
+"""Which code a result rests on: what a text imports, and a hash of what files mean.
 
 Standard library only, and static: nothing is imported. The hash ignores comments, layout and
 docstrings, so rewording a docstring makes nothing stale.
@@ -41,28 +41,6 @@ def imported_names(code: str, *, package: str = "") -> set[str]:
             names.update(f"{base}.{alias.name}" for alias in node.names)
     parts = [name.split(".") for name in names]
     return {".".join(p[:i]) for p in parts for i in range(1, len(p) + 1)}
-
-
-def module_closure(
-    names: Iterable[str], *, packages: tuple[str, ...] = ("aiexplained",), root: Path = PACKAGE_ROOT
-) -> dict[str, Path]:
-    """Modules of ``packages`` that importing ``names`` can reach, with their files."""
-    found: dict[str, Path] = {}
-    todo = {parent for name in names for parent in _with_parents(name)}
-    while todo:
-        name = todo.pop()
-        file = module_file(name, root) if name.split(".")[0] in packages else None
-        if file is None or name in found:
-            continue
-        found[name] = file
-        package = name if file.name == "__init__.py" else name.rpartition(".")[0]
-        todo |= imported_names(file.read_text(encoding="utf-8"), package=package) - set(found)
-    return dict(sorted(found.items()))
-
-
-def _with_parents(name: str) -> list[str]:
-    parts = name.split(".")
-    return [".".join(parts[:i]) for i in range(1, len(parts) + 1)]
 
 
 def fingerprint(files: Iterable[Path]) -> str:
