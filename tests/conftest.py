@@ -1,13 +1,15 @@
-"""Shared by all tests: runtime checks of shapes and types, and the language models."""
+"""Shared by all tests: runtime checks of shapes and types, the browser, the language models."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import jaxtyping
 import pytest
+from _browser import NOT_FOUND, launch_options
 
 from aiexplained.errors import WeightsUnavailable
 
@@ -25,6 +27,15 @@ CHAT_TEMPLATE = (
     " + '<|im_end|>\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
+
+
+@pytest.fixture(scope="session")
+def browser_type_launch_args(browser_type_launch_args: dict[str, Any]) -> dict[str, Any]:
+    """An installed Chromium or Chrome; without one, CI fails and others skip."""
+    found = launch_options()
+    if found is None:
+        pytest.fail(NOT_FOUND) if os.environ.get("CI") else pytest.skip(NOT_FOUND)
+    return {**browser_type_launch_args, **found}
 
 
 @pytest.fixture

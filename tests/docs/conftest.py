@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from _browser import NOT_FOUND, Watch, launch_options
+from _browser import Watch
 from _webserver import serve
 from playwright.sync_api import BrowserContext, Page
 
@@ -45,15 +45,6 @@ def base_url(site: Path) -> Iterator[str]:
     """Address of the site on this machine; ``page.goto("/index.html")`` is relative to it."""
     with serve(site) as address:
         yield address
-
-
-@pytest.fixture(scope="session")
-def browser_type_launch_args(browser_type_launch_args: dict[str, Any]) -> dict[str, Any]:
-    """An installed Chromium or Chrome; without one, CI fails and others skip."""
-    found = launch_options()
-    if found is None:
-        pytest.fail(NOT_FOUND) if os.environ.get("CI") else pytest.skip(NOT_FOUND)
-    return {**browser_type_launch_args, **found}
 
 
 @pytest.fixture

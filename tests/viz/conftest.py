@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from _browser import NOT_FOUND, Watch, launch_options
+from _browser import Watch
 from _webserver import serve
 from bokeh.layouts import column, row
 from bokeh.models import ColumnDataSource, CustomJS, Label, Select
@@ -160,14 +159,6 @@ def base_url(site: Path) -> Iterator[str]:
     """Where the pages are served; ``page.goto("/index.html")`` is relative to it."""
     with serve(site) as address:
         yield address
-
-
-@pytest.fixture(scope="session")
-def browser_type_launch_args(browser_type_launch_args: dict[str, Any]) -> dict[str, Any]:
-    found = launch_options()
-    if found is None:
-        pytest.fail(NOT_FOUND) if os.environ.get("CI") else pytest.skip(NOT_FOUND)
-    return {**browser_type_launch_args, **found}
 
 
 @pytest.fixture
