@@ -6,6 +6,7 @@ missing or the lock has changed. `lock` and `lowest` resolve other versions and 
 
 import hashlib
 import os
+import shutil
 import sys
 import webbrowser
 from pathlib import Path
@@ -21,6 +22,8 @@ ROOT = Path(__file__).parent
 LOCK = ROOT / "requirements" / "lock.txt"
 SITE = ROOT / "docs" / "_build" / "html"
 PICTURES = ROOT / "docs" / "_pictures"
+CARDS = ROOT / "docs" / "_social"
+EXTENSION = {"PYTHONPATH": str(ROOT / "docs" / "_ext")}
 BENCHMARKS = sorted(p.stem for p in (ROOT / "benchmarks").glob("[!_]*.py"))
 
 # Apart from the lock: each machine picks its own build of torch, so no hash fits all of them.
@@ -81,15 +84,25 @@ class Environment:
                 self.session.warn(f"Went on without the weights of {requirement}")
 
 
-def sphinx(env: Environment) -> None:
+def sphinx(env: Environment, site: Path = SITE, *options: str | Path) -> None:
     env.run(
         "sphinx-build", "-b", "html", "-n", "-W", "--keep-going", "-q", "-j", "auto",
-        "-d", SITE.parent / "doctrees", ROOT / "docs", SITE,
+        *options, "-d", site.parent / "doctrees", ROOT / "docs", site,
     )  # fmt: skip
 
 
+def one_page(session: nox.Session, env: Environment, page: str) -> Path:
+    """Build one executed page in a folder of its own, sharing the execution cache."""
+    if not (ROOT / "docs" / f"{page}.md").is_file():
+        session.error(f"no page {page!r}; write it as 'concepts/cacheweaver'")
+    site = SITE.parent / "alone" / page.replace("/", "-") / "html"
+    cache = f"nb_execution_cache_path={SITE.parent / '.jupyter_cache'}"
+    sphinx(env, site, "-D", f"aix_only={page}", "-D", cache)
+    return site / f"{page}.html"
+
+
 def pictures() -> set[Path]:
-    return set(PICTURES.rglob("*.*"))
+    return {*PICTURES.rglob("*.*"), *CARDS.rglob("*.*")}
 
 
 def build_site(env: Environment) -> Path:
@@ -97,6 +110,7 @@ def build_site(env: Environment) -> Path:
     sphinx(env)
     before = pictures()
     env.run("python", "-m", "aiexplained.viz.pictures", SITE, PICTURES)
+    env.run("python", "-m", "aixdocs.socialcards", SITE, CARDS, PICTURES, env=EXTENSION)
     if pictures() != before:
         sphinx(env)
     return SITE
@@ -124,22 +138,44 @@ def tests(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none")
 def docs(session: nox.Session) -> None:
-    """Build the site; `-- open` shows it in a browser, `-- serve` rebuilds at every edit."""
+    """Build the site; `-- open`, `-- serve`, `-- archive`, or one page: `-- concepts/x open`."""
     env = Environment(session)
-    unknown = set(session.posargs) - {"open", "serve"}
-    if unknown:
-        session.error(f"docs takes 'open' or 'serve', got {sorted(unknown)}")
-    index = build_site(env) / "index.html"
+    pages = [word for word in session.posargs if "/" in word]
+    unknown = set(session.posargs) - {"open", "serve", "archive", *pages}
+    if unknown or len(pages) > 1 or (pages and set(session.posargs) & {"serve", "archive"}):
+        session.error(f"docs takes 'open', 'serve', 'archive' or one page, got {session.posargs}")
+    index = one_page(session, env, pages[0]) if pages else build_site(env) / "index.html"
     session.log(f"The site: {index}")
+    if "archive" in session.posargs:
+        env.run("python", "-m", "aixdocs.archive", SITE, SITE.parent, env=EXTENSION)
     if "serve" in session.posargs:
         env.run(
             "sphinx-autobuild", "-n", "-d", SITE.parent / "doctrees", ROOT / "docs", SITE,
             "--watch", ROOT / "aiexplained", "--ignore", "*/docs/_build/*",
-            "--ignore", "*/docs/_pictures/*", "--ignore", "*/docs/_ipython/*",
+            "--ignore", "*/docs/_pictures/*", "--ignore", "*/docs/_social/*",
+            "--ignore", "*/docs/_ipython/*",
             *(["--open-browser"] if "open" in session.posargs else []),
         )  # fmt: skip
     elif "open" in session.posargs and not webbrowser.open(index.as_uri()):
         session.warn(f"No browser to open here: open {index} yourself")
+
+
+@nox.session(venv_backend="none")
+def repro(session: nox.Session) -> None:
+    """Build the site twice from nothing and compare every byte."""
+    env = Environment(session)
+    builds = [Path(session.create_tmp()) / name / "html" for name in ("one", "other")]
+    for site in builds:
+        shutil.rmtree(site.parent, ignore_errors=True)
+        sphinx(env, site)
+    env.run("python", "-m", "aixdocs.compare", *builds, env=EXTENSION)
+
+
+@nox.session(venv_backend="none")
+def new(session: nox.Session) -> None:
+    """Write module, page and test of a new concept: `-- name "Title"`."""
+    env = Environment(session)
+    env.run("python", "-m", "aixdocs.new", *session.posargs, env=EXTENSION)
 
 
 @nox.session(venv_backend="none")

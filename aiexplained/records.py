@@ -16,6 +16,7 @@ import json
 import os
 import platform
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -137,20 +138,88 @@ def check(entry: Any, file: Path) -> dict[str, Any]:
     return entry
 
 
-def is_stale(entry: Mapping[str, Any]) -> bool:
-    """Whether a function that the recording reached has changed since; comments do not count."""
-    return bool(entry["provenance"]["code"] != fingerprint_of(entry["function"]))
+@dataclass(frozen=True)
+class Summary:
+    """Where the runs of a study come from.
+
+    Args:
+        runs: Number of runs.
+        dates: Days of recording, ISO 8601, in order.
+        devices: Machines, in alphabetical order.
+        stale: Runs that reached a function that has changed since; comments do not count.
+    """
+
+    runs: int
+    dates: tuple[str, ...]
+    devices: tuple[str, ...]
+    stale: int
+
+    @property
+    def origin(self) -> str:
+        """Dates, machines and number of runs in words."""
+        span = " to ".join(dict.fromkeys((self.dates[0], self.dates[-1])))
+        runs = f"{self.runs} run{'s' * (self.runs > 1)}"
+        return f"recorded {span} on {', '.join(self.devices)} ({runs})"
+
+    @property
+    def warning(self) -> str:
+        """That the code has changed, in words; empty if it has not."""
+        if not self.stale:
+            return ""
+        of_them = "" if self.stale == self.runs else f" for {self.stale} of {self.runs} runs"
+        return f"the code has changed since{of_them}"
 
 
-def describe(entries: Sequence[Mapping[str, Any]]) -> str:
-    """One line of provenance for a page: device, dates, number of runs, and staleness."""
-    devices = sorted({e["provenance"]["device"] for e in entries})
-    dates = sorted({e["provenance"]["date"] for e in entries})
-    span = dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"
-    runs = f"{len(entries)} run{'s' * (len(entries) > 1)}"
-    stale = sum(is_stale(e) for e in entries)
-    note = f"; the code has changed since for {stale} of them" if stale else ""
-    return f"recorded {span} on {', '.join(devices)} ({runs}{note})"
+def summarize(entries: Sequence[Mapping[str, Any]]) -> Summary:
+    """Sum up the runs of one study.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    if not entries:
+        raise ValueError("summarize needs at least one run, got none")
+    now = {function: fingerprint_of(function) for function in {e["function"] for e in entries}}
+    return Summary(
+        runs=len(entries),
+        dates=tuple(sorted({e["provenance"]["date"] for e in entries})),
+        devices=tuple(sorted({e["provenance"]["device"] for e in entries})),
+        stale=sum(e["provenance"]["code"] != now[e["function"]] for e in entries),
+    )
+
+
+def merge(source: Path, target: Path) -> Iterator[tuple[Path, bool]]:
+    """Add the records in ``source`` to ``target``; yield each file, and if it is new.
+
+    A set that several machines recorded in parts becomes whole in this way. A setting that both
+    have is kept as it is in ``target`` when the results are equal.
+
+    Args:
+        source: Folder of one concept's records.
+        target: Another one.
+
+    Raises:
+        RecordError: if a file of ``source`` is malformed, or a result differs from the one in
+            ``target``; nothing is written then.
+    """
+    files = sorted(source.glob("*.json"))
+    if not files:
+        raise RecordError(f"no records to merge in {source}")
+    fresh = []
+    for file in files:
+        entry, ours = check(json.loads(file.read_text(encoding="utf-8")), file), target / file.name
+        if ours.exists():
+            mine = check(json.loads(ours.read_text(encoding="utf-8")), ours)
+            if mine["result"] != entry["result"]:
+                raise RecordError(
+                    f"{file.name} differs in {source} and {target}: remove the one you distrust"
+                )
+        else:
+            fresh.append(file)
+    target.mkdir(parents=True, exist_ok=True)
+    for file in files:
+        if file in fresh:
+            shutil.copyfile(file, target / file.name)
+        yield target / file.name, file in fresh
 
 
 def provenance(code: str, *, wall_s: float) -> dict[str, Any]:
@@ -201,9 +270,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", help="name of one study")
     parser.add_argument("--list", action="store_true", help="only name the files, run nothing")
     parser.add_argument("--folder", type=Path, help="default: docs/_data of this checkout")
+    parser.add_argument("--merge", type=Path, help="add the records of this folder, run nothing")
     options = parser.parse_args(argv)
     module = importlib.import_module(f"aiexplained.concepts.{options.concept}")
     folder = (options.folder or data_folder()) / options.concept
+    if options.merge:
+        for file, new in merge(options.merge, folder):
+            print(f"{'added' if new else 'kept'}  {file}")
+        return 0
     studies = [s for s in module.STUDIES if options.only in (None, s.name)]
     if not studies:
         names = ", ".join(s.name for s in module.STUDIES)

@@ -120,7 +120,9 @@ class Claim:
             (spread included) supports *direction reproduced*. ``None`` where there is no such side.
         digits: Decimals shown for our number.
         why: What we saw and why that may be; required for *not reproduced here*.
-        rerun: Command that repeats our side.
+        rerun: Command that repeats our side; made from ``study`` where that is given.
+        study: Name of the recorded study behind our number, for kind *recorded*; the site marks
+            the claim when the study is older than the code that it rests on.
     """
 
     id: str
@@ -137,6 +139,7 @@ class Claim:
     digits: int = 1
     why: str = ""
     rerun: str = ""
+    study: str = ""
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[a-z][a-z0-9-]*", self.id):
@@ -146,6 +149,11 @@ class Claim:
             raise ValueError(
                 f"claim {self.id!r}: 'not testable here' and kind 'none' go together, "
                 f"got {self.verdict.value!r} with {self.kind.value!r}"
+            )
+        if (self.kind is Kind.RECORDED) != bool(self.study):
+            raise ValueError(
+                f"claim {self.id!r}: kind 'recorded' and a study go together, "
+                f"got {self.kind.value!r} with {self.study!r}"
             )
         if not untestable and not self.reported_low <= self.reported_high:
             raise ValueError(f"claim {self.id!r} needs reported_low <= reported_high")

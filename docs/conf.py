@@ -77,8 +77,11 @@ LOGO = "_static/favicon.svg"
 html_theme = "sphinx_book_theme"
 html_title = project
 html_baseurl = SITE
+aix_repository = REPOSITORY
+aix_tagline = "Plain explanations of trending AI concepts"
 html_static_path = ["_static"]
-html_css_files = ["site.css"]
+html_css_files = ["site.css", "claims.css", "print.css"]
+html_js_files = [("print.js", {"defer": "defer"})]
 html_favicon = LOGO
 html_math_renderer = "katex-static"
 html_copy_source = False
@@ -92,7 +95,7 @@ html_theme_options = {
     },
     "navbar_persistent": [],
     "primary_sidebar_end": [],
-    "secondary_sidebar_items": {"**": ["page-toc"], "claims": [], "index": []},
+    "secondary_sidebar_items": {"**": ["page-toc"], "claims": [], "index": [], "status": []},
     "show_navbar_depth": 1,
     "show_toc_level": 2,
     "toc_title": "On this page",

@@ -9,6 +9,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 
 import aiexplained
 from aiexplained.registry import concepts
@@ -98,13 +99,26 @@ def test_ci_runs_the_test_command_of_the_readme() -> None:
 
 def test_every_session_that_the_guides_name_exists() -> None:
     sessions = set(re.findall(r"@nox\.session.*\ndef (\w+)", (ROOT / "noxfile.py").read_text()))
-    for name in ("README.md", "CONTRIBUTING.md", ".ci/run", ".pre-commit-config.yaml"):
+    workflows = [f".github/workflows/{name}.yml" for name in ("docs", "release")]
+    for name in ("README.md", "CONTRIBUTING.md", ".ci/run", ".pre-commit-config.yaml", *workflows):
         text = (ROOT / name).read_text(encoding="utf-8")
         named = re.findall(r"\bnox -s ((?:[a-z]+ ?)+)", text)
         assert named, f"{name} names a session"
         assert set(" ".join(named).split()) <= sessions, name
     table = re.findall(r"^\| `(\w+)` \|", (ROOT / "CONTRIBUTING.md").read_text(), re.MULTILINE)
     assert set(table) == sessions
+
+
+def test_workflows_are_whole_and_ask_for_no_more_than_they_need() -> None:
+    files = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+    assert {file.stem for file in files} == {"docs", "release", "tests"}
+    for file in files:
+        workflow = yaml.safe_load(file.read_text(encoding="utf-8"))
+        assert workflow["permissions"] == {"contents": "read"}, file.name
+        for name, job in workflow["jobs"].items():
+            assert job["timeout-minutes"] <= 60, f"{file.name}: {name}"
+            assert set(job.get("needs", "").split()) <= set(workflow["jobs"])
+            assert all("uses" in step or "run" in step for step in job["steps"])
 
 
 def test_the_readme_session_prints_what_it_says() -> None:

@@ -1,13 +1,19 @@
 """Recorded results: resumable, checked, and honest about code that changed."""
 
+import importlib
 import json
+import os
+import signal
+import subprocess
 import sys
 
 import pytest
 
 from aiexplained import records
 from aiexplained.errors import RecordError
+from aiexplained.provenance import PACKAGE_ROOT
 from aiexplained.records import Study
+from aiexplained.registry import concepts
 
 MODULE = '''
 """A study for the test."""
@@ -70,11 +76,96 @@ def test_a_changed_function_makes_a_record_stale(study, tmp_path, monkeypatch):
         len(list(records.record(Study("toy", study.function, ({"seed": 3},)), tmp_path / "c"))) == 1
     )
     (entry,) = records.load("c", "toy", folder=tmp_path)
-    assert not records.is_stale(entry)
-    assert "1 run)" in records.describe([entry])
+    about = records.summarize([entry])
+    assert about.origin.endswith(f"on {records.device_name()} (1 run)")
+    assert about.warning == ""
     monkeypatch.setattr(records, "fingerprint_of", lambda function: "code-2")
-    assert records.is_stale(entry)
-    assert "the code has changed since for 1 of them" in records.describe([entry])
+    assert records.summarize([entry]).warning == "the code has changed since"
+    newer = {**entry, "provenance": {**entry["provenance"], "code": "code-2"}}
+    both = records.summarize([entry, newer])
+    assert (both.stale, both.warning) == (1, "the code has changed since for 1 of 2 runs")
+
+
+def test_no_runs_have_no_summary():
+    with pytest.raises(ValueError, match="at least one run"):
+        records.summarize([])
+
+
+KILLED = """
+import os, signal
+from pathlib import Path
+from aiexplained import records
+
+def measure(*, seed):
+    if seed == 2 and not os.environ.get("GO_ON"):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return {"value": seed}
+
+if __name__ == "__main__":
+    records.fingerprint_of = lambda function: "code"
+    study = records.Study("toy", "killed:measure", tuple({"seed": s} for s in range(4)))
+    for file, new in records.record(study, Path("data")):
+        print(file.name, new)
+"""
+
+
+def test_a_process_killed_by_force_leaves_only_whole_files(tmp_path):
+    (tmp_path / "killed.py").write_text(KILLED)
+    environment = {**os.environ, "PYTHONPATH": str(PACKAGE_ROOT)}
+    command = [sys.executable, "killed.py"]
+    options = {"cwd": tmp_path, "capture_output": True, "text": True, "check": False}
+    first = subprocess.run(command, env=environment, **options)
+    assert first.returncode == -signal.SIGKILL
+    files = sorted(path.name for path in (tmp_path / "data").iterdir())
+    assert files == ["toy--seed=0.json", "toy--seed=1.json"]
+    second = subprocess.run(command, env={**environment, "GO_ON": "1"}, **options)
+    assert second.stdout.splitlines() == [
+        "toy--seed=0.json False", "toy--seed=1.json False",
+        "toy--seed=2.json True", "toy--seed=3.json True",
+    ]  # fmt: skip
+
+
+@pytest.fixture
+def two_parts(study, tmp_path):
+    """Seeds 3 and 5 recorded in one place, 5 and 7 in another."""
+    for name, seeds in (("a", (3, 5)), ("b", (5, 7))):
+        part = Study("toy", study.function, tuple({"seed": s} for s in seeds))
+        list(records.record(part, tmp_path / name))
+    return tmp_path / "a", tmp_path / "b"
+
+
+def test_parts_recorded_on_two_machines_become_one_set(two_parts, tmp_path):
+    ours, theirs = two_parts
+    merged = [(file.name, new) for file, new in records.merge(theirs, ours)]
+    assert merged == [("toy--seed=5.json", False), ("toy--seed=7.json", True)]
+    values = [e["result"]["value"] for e in records.load("a", "toy", folder=tmp_path)]
+    assert values == [3, 5, 7]
+
+
+def test_results_that_differ_are_not_merged_and_nothing_is_written(two_parts):
+    ours, theirs = two_parts
+    file = theirs / "toy--seed=5.json"
+    entry = json.loads(file.read_text())
+    entry["result"]["value"] = 6
+    file.write_text(json.dumps(entry))
+    with pytest.raises(RecordError, match=r"toy--seed=5\.json differs"):
+        list(records.merge(theirs, ours))
+    assert sorted(f.name for f in ours.iterdir()) == ["toy--seed=3.json", "toy--seed=5.json"]
+
+
+def test_the_command_merges(two_parts, capsys):
+    ours, theirs = two_parts
+    arguments = [
+        "cacheweaver", "--merge", str(theirs), "--folder", str(ours),
+    ]  # fmt: skip
+    assert records.main(arguments) == 0
+    assert (ours / "cacheweaver" / "toy--seed=7.json").is_file()
+    assert "added" in capsys.readouterr().out
+
+
+def test_nothing_to_merge_is_an_error(tmp_path):
+    with pytest.raises(RecordError, match="no records to merge"):
+        list(records.merge(tmp_path / "absent", tmp_path))
 
 
 def test_missing_results_name_the_command(tmp_path):
@@ -126,14 +217,16 @@ def test_a_study_checks_its_names(arguments, message):
         Study(*arguments)
 
 
-def test_every_shipped_record_is_whole_and_of_a_known_study():
-    from aiexplained.concepts import cacheweaver
-
-    known = {study.name: study for study in cacheweaver.STUDIES}
-    files = sorted((records.data_folder() / "cacheweaver").glob("*.json"))
-    assert files
+@pytest.mark.parametrize("concept", [concept.name for concept in concepts()])
+def test_every_shipped_record_is_whole_and_of_a_known_study(concept):
+    module = importlib.import_module(f"aiexplained.concepts.{concept}")
+    known = {study.name: study for study in getattr(module, "STUDIES", ())}
+    files = sorted((records.data_folder() / concept).glob("*.json"))
+    assert bool(files) == bool(known)
     for file in files:
         entry = records.check(json.loads(file.read_text()), file)
         study = known[entry["study"]]
         assert entry["setting"] in [dict(s) for s in study.settings]
         assert file == study.file(file.parent, entry["setting"])
+    studies = {claim.study for claim in module.CONCEPT.claims if claim.study}
+    assert studies <= set(known), "a claim names a study that does not exist"

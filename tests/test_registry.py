@@ -212,7 +212,9 @@ def test_concepts_are_modules_and_packages_newest_first(tmp_path: Path) -> None:
 def test_the_shipped_concepts_can_be_read_and_their_claims_rerun() -> None:
     for concept in concepts():
         for claim in concept.claims:
-            assert claim.rerun or claim.kind is Kind.NONE, f"{concept.name}:{claim.id}"
+            assert claim.rerun or claim.study or claim.kind is Kind.NONE, (
+                f"{concept.name}:{claim.id}"
+            )
 
 
 def loaded_by(statement: str, names: set[str]) -> set[str]:
@@ -231,3 +233,12 @@ def test_importing_the_package_and_listing_concepts_loads_no_mechanism() -> None
 
 def test_the_check_of_loaded_modules_would_notice_numpy() -> None:
     assert loaded_by("import numpy", {"numpy", "torch"}) == {"numpy"}
+
+
+@pytest.mark.parametrize(("kind", "study"), [(Kind.RECORDED, ""), (Kind.MEASURED, "ttft")])
+def test_a_recorded_claim_names_its_study_and_no_other_does(kind: Kind, study: str) -> None:
+    with pytest.raises(ValueError, match="kind 'recorded' and a study go together"):
+        Claim(
+            "x", "It falls", "1", "Table 1", "doe2026", kind, Verdict.REPRODUCED, 1.0, 1.0,
+            study=study,
+        )  # fmt: skip

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import html
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from math import isnan
 from typing import Any
 
 from aiexplained.registry import Claim, Concept, Kind, Reading, Source, Verdict
@@ -76,13 +77,15 @@ def claims_table(concept: Concept, readings: Mapping[str, Reading]) -> ClaimsTab
         )
     sources = {source.key: source for source in concept.sources}
     rows = tuple(
-        _row(claim, sources[claim.source], readings.get(claim.id)) for claim in concept.claims
+        _row(concept, claim, sources[claim.source], readings.get(claim.id))
+        for claim in concept.claims
     )
     return ClaimsTable(title=concept.title, concept=concept.name, rows=rows)
 
 
-def _row(claim: Claim, source: Source, reading: Reading | None) -> dict[str, Any]:
+def _row(concept: Concept, claim: Claim, source: Source, reading: Reading | None) -> dict[str, Any]:
     verdict = claim.verdict if reading is None else claim.judge(reading)
+    untested = isnan(claim.reported_low)
     return {
         "id": claim.id,
         "statement": claim.statement,
@@ -94,14 +97,25 @@ def _row(claim: Claim, source: Source, reading: Reading | None) -> dict[str, Any
         },
         "kind": claim.kind.value,
         "verdict": verdict.value,
+        # Not a number is no JSON.
+        "reported_low": None if untested else claim.reported_low,
+        "reported_high": None if untested else claim.reported_high,
+        "direction_zero": claim.direction_zero,
         "unit": claim.unit,
         "digits": claim.digits,
         "reading": asdict(reading) if reading else None,
         "why": claim.why,
-        "rerun": claim.rerun,
+        "rerun": claim.rerun or _record_again(concept, claim),
+        "study": claim.study,
         "value_text": _with_unit(reading.value, claim) if reading else "not measured",
         "spread_text": _spread(reading, claim) if reading else "",
     }  # fmt: skip
+
+
+def _record_again(concept: Concept, claim: Claim) -> str:
+    # Into a folder of its own: runs that are recorded already would be skipped.
+    command = f"nox -s record -- {concept.name} --only {claim.study} --folder again"
+    return command if claim.study else ""
 
 
 def _number(value: float, digits: int) -> str:
@@ -126,7 +140,12 @@ def _short_citation(source: Mapping[str, str]) -> str:
     return f"{first.split()[-1]}{' et al.' if rest else ''} {source['date'][:4]}"
 
 
-def claims_html(payload: Mapping[str, Any]) -> str:
+def claims_html(
+    payload: Mapping[str, Any],
+    *,
+    report: Callable[[Mapping[str, Any]], str] | None = None,
+    stale: Mapping[str, str] | None = None,
+) -> str:
     """The table's HTML.
 
     Roles are spelled out: on a phone the rows are laid out as cards, and browsers then drop the
@@ -134,12 +153,16 @@ def claims_html(payload: Mapping[str, Any]) -> str:
 
     Args:
         payload: As from :meth:`ClaimsTable.payload`.
+        report: Address at which a row's error can be reported; left out, rows have no such link.
+        stale: For studies whose code has changed since they were recorded, what to say of it.
     """
     heads = "".join(
         f'<th role="columnheader" scope="col">{head}</th>'
         for head in ("Claim", "They report", "We find", "Verdict")
     )
-    rows = "".join(_row_html(payload["concept"], row) for row in payload["rows"])
+    rows = "".join(
+        _row_html(payload["concept"], row, report, stale or {}) for row in payload["rows"]
+    )
     label = html.escape(f"Claims about {payload['title']} and what we find")
     return (
         f'<table class="aix-claims-table" role="table" aria-label="{label}">'
@@ -148,31 +171,49 @@ def claims_html(payload: Mapping[str, Any]) -> str:
     )
 
 
-def _row_html(concept: str, row: Mapping[str, Any]) -> str:
+def row_id(concept: str, claim_id: str) -> str:
+    """Id of a claim's row, on its concept's page and in the ledger."""
+    return f"claim-{concept.replace('_', '-')}-{claim_id}"
+
+
+def _row_html(
+    concept: str,
+    row: Mapping[str, Any],
+    report: Callable[[Mapping[str, Any]], str] | None,
+    stale: Mapping[str, str],
+) -> str:
     text = {key: html.escape(value) for key, value in row.items() if isinstance(value, str)}
     source = {key: html.escape(value) for key, value in row["source"].items()}
     cite = html.escape(_short_citation(row["source"]))
-    report = (
-        f'<strong>{text["reported"]}</strong><span class="aix-small">{text["where"]}, '
+    theirs = (
+        f'<strong>{text["reported"]}</strong> <span class="aix-small">{text["where"]}, '
         f'<a href="{source["url"]}" title="{source["title"]}">{cite}</a></span>'
     )
+    error = (
+        f'<a class="aix-small aix-report" href="{html.escape(report(row))}">Report an error</a>'
+        if report
+        else ""
+    )
     return (
-        f'<tr role="row" id="claim-{concept.replace("_", "-")}-{text["id"]}">'
+        f'<tr role="row" id="{row_id(concept, row["id"])}" data-concept="{concept}" '
+        f'data-kind="{text["kind"]}" data-verdict="{text["verdict"]}">'
         f'<th role="rowheader" scope="row">{text["statement"]}</th>'
-        f'<td role="cell" data-label="They report">{report}</td>'
-        f'<td role="cell" data-label="We find">{_finding(row, text)}</td>'
-        f'<td role="cell" data-label="Verdict">{_verdict(row, text)}</td></tr>'
+        f'<td role="cell" data-label="They report">{theirs}</td>'
+        f'<td role="cell" data-label="We find">{_finding(row, text, stale)}</td>'
+        f'<td role="cell" data-label="Verdict">{_verdict(row, text)}{error}</td></tr>'
     )
 
 
-def _finding(row: Mapping[str, Any], text: Mapping[str, str]) -> str:
+def _finding(row: Mapping[str, Any], text: Mapping[str, str], stale: Mapping[str, str]) -> str:
     if row["reading"] is None:
         return '<span class="aix-small">not measured</span>'
     how = html.escape(row["reading"]["how"])
-    spread = f'<span class="aix-small">{text["spread_text"]}</span>' if row["spread_text"] else ""
+    spread = f' <span class="aix-small">{text["spread_text"]}</span>' if row["spread_text"] else ""
+    warning = stale.get(row["study"], "")
+    mark = f'<span class="aix-stale">{html.escape(warning)}</span>' if warning else ""
     return (
         f"<strong>{text['value_text']}</strong>{spread}"
-        f'<span class="aix-small"><span class="aix-kind">{text["kind"]}</span> {how}</span>'
+        f'<span class="aix-small"><span class="aix-kind">{text["kind"]}</span> {how}</span>{mark}'
     )
 
 

@@ -64,6 +64,7 @@ def open_page(
         theme: str = "light",
         width: int = 1280,
         local: bool = False,
+        query: str = "",
         **options: Any,
     ) -> Page:
         home = site.as_uri() if local else base_url
@@ -72,7 +73,7 @@ def open_page(
         )
         watches.append(Watch(context, home))
         page = context.new_page()
-        page.goto(f"{home}/{docname}.html")
+        page.goto(f"{home}/{docname}.html{query}")
         return page
 
     yield open_one

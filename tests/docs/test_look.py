@@ -10,7 +10,7 @@ from tiny import REPOSITORY
 from aiexplained.registry import Verdict
 
 STATIC = REPOSITORY / "docs" / "_static"
-CSS = (STATIC / "site.css").read_text(encoding="utf-8")
+CSS = "\n".join(p.read_text(encoding="utf-8") for p in sorted(STATIC.glob("*.css")))
 TONES = ("theirs", "good", "toward", "exact", "bad", "open")
 
 

@@ -113,13 +113,14 @@ class Site:
         )
         return self.write(f"docs/registry/{name}.py", text)
 
-    def build(self, jobs: int = 1, builder: str = "html") -> Built:
+    def build(self, jobs: int = 1, builder: str = "html", **settings: str) -> Built:
+        """Build with ``settings`` over those of ``conf.py``, as ``-D name=value`` does."""
         status, warnings = io.StringIO(), io.StringIO()
         docs, out = self.folder / "docs", self.folder / "build" / builder
         with _paths(self.folder / "lib"), patch_docutils(docs), docutils_namespace():
             app = Sphinx(
-                docs, docs, out, out.parent / f"{builder}-trees", builder, status=status,
-                warning=warnings, parallel=jobs, verbosity=1,
+                docs, docs, out, out.parent / f"{builder}-trees", builder, confoverrides=settings,
+                status=status, warning=warnings, parallel=jobs, verbosity=1,
             )  # fmt: skip
             app.build()
         plain = [re.sub(r"\x1b\[[0-9;]*m", "", s.getvalue()) for s in (warnings, status)]

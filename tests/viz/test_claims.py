@@ -84,8 +84,8 @@ def test_table_shows_report_finding_verdict_and_command(
     ]
     assert [role for role, _ in first] == ["rowheader", "cell", "cell", "cell"]
     texts = [text.replace("\u00a0", " ") for _, text in first]
-    assert texts[1].startswith("−20 % to −33 %Table 2, Doe et al. 2026")
-    assert texts[2].startswith("−27.0 %−29.5 to −25.0, n = 5measured Five seeds")
+    assert texts[1].startswith("−20 % to −33 % Table 2, Doe et al. 2026")
+    assert texts[2].startswith("−27.0 % −29.5 to −25.0, n = 5measured Five seeds")
     assert texts[3].startswith("✓ reproduced")
     assert texts[3].endswith("nox -s record -- made_up")
     assert scale[2] == ("cell", "not measured")

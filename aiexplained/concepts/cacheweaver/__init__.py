@@ -132,7 +132,7 @@ CONCEPT = Concept(
             reported_high=-20,
             unit="%",
             direction_zero=0,
-            rerun="nox -s record -- cacheweaver --only ttft",
+            study="ttft",
             why=(
                 "More than reported: the passages of one conversation overlap a lot, and a search "
                 "that sees the conversation ranks them anew each time."
@@ -150,7 +150,7 @@ CONCEPT = Concept(
             reported_high=-20,
             unit="%",
             direction_zero=0,
-            rerun="nox -s record -- cacheweaver --only ttft",
+            study="ttft",
             why=(
                 "The seeds differ widely. A popular question that comes back word for word is "
                 "reused whole in any order: a request is nearly free or read in full, and the "
@@ -169,7 +169,7 @@ CONCEPT = Concept(
             reported_high=-20,
             unit="%",
             direction_zero=0,
-            rerun="nox -s record -- cacheweaver --only ttft",
+            study="ttft",
             why=(
                 "Less than reported: without repeats, neighboring requests share few passages, and "
                 "no order can reuse what was never served."
@@ -187,7 +187,7 @@ CONCEPT = Concept(
             reported_high=97.5,
             unit="%",
             direction_zero=0,
-            rerun="nox -s record -- cacheweaver --only ttft",
+            study="ttft",
         ),
         Claim(
             id="quality",
@@ -201,7 +201,7 @@ CONCEPT = Concept(
             reported_high=0,
             unit="nats a token",
             digits=3,
-            rerun="nox -s record -- cacheweaver --only quality",
+            study="quality",
             why=(
                 "Where weaving changed the order, the answers became less likely. This small model "
                 "answers best from the last passage, and the walk does not look at relevance. The "

@@ -1,4 +1,6 @@
-"""API pages: which public names a module offers is read from its ``__all__``.
+"""API pages: public is what a module's ``__all__`` names, or what it defines if it has none.
+
+A public name, or a public method of a public class, without a docstring is a located warning.
 
 ``{api-module} name`` documents one module or package. ``{api-concepts}`` does so for every concept
 of the registry, each under a heading of its own.
@@ -6,14 +8,55 @@ of the registry, each under a heading of its own.
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Iterator
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-from .lookup import every_concept
+from .lookup import every_concept, warn
 
 # Directives of docstrings are written in reStructuredText, the pages around them in Markdown.
 AUTOMODULE = "```{{eval-rst}}\n.. automodule:: {name}\n   :members:\n```\n"
+
+
+METHODS = (staticmethod, classmethod, property)
+
+
+def undocumented(module: ModuleType) -> Iterator[str]:
+    """Public functions, classes and methods of ``module`` that have no docstring."""
+    for name in _public_names(module):
+        value = getattr(module, name)
+        if inspect.isclass(value) or inspect.isroutine(value):
+            if not _documented(value):
+                yield name
+            yield from (f"{name}.{method}" for method in _bare_methods(value))
+
+
+def _public_names(module: ModuleType) -> list[str]:
+    own = (
+        name
+        for name, value in vars(module).items()
+        if not name.startswith("_") and getattr(value, "__module__", "") == module.__name__
+    )
+    return list(getattr(module, "__all__", own))
+
+
+def _documented(value: Any) -> bool:
+    # A dataclass without a docstring is given one that only repeats its signature.
+    text = value.__doc__ or ""
+    return bool(text) and not text.startswith(f"{getattr(value, '__name__', '')}(")
+
+
+def _bare_methods(value: Any) -> Iterator[str]:
+    for name, member in vars(value).items() if inspect.isclass(value) else ():
+        is_method = inspect.isfunction(member) or isinstance(member, METHODS)
+        if is_method and not name.startswith("_") and not inspect.getdoc(getattr(value, name)):
+            yield name
 
 
 class ApiModule(SphinxDirective):
@@ -22,19 +65,27 @@ class ApiModule(SphinxDirective):
     required_arguments = 1
 
     def run(self) -> list[nodes.Node]:
-        return self.parse_text_to_nodes(AUTOMODULE.format(name=self.arguments[0]))
+        return self.document_module(self.arguments[0])
+
+    def document_module(self, name: str, title: str = "") -> list[nodes.Node]:
+        for symbol in undocumented(import_module(name)):
+            warn(f"{name}.{symbol} is public and has no docstring", self.get_location())
+        text = title + AUTOMODULE.format(name=name)
+        return self.parse_text_to_nodes(text, allow_section_headings=True)
 
 
-class ApiConcepts(SphinxDirective):
+class ApiConcepts(ApiModule):
     """The documentation of every concept's module."""
 
+    required_arguments = 0
+
     def run(self) -> list[nodes.Node]:
+        found = every_concept(self.env)
         parts = [
-            f"## {concept.title}\n\n"
-            + AUTOMODULE.format(name=f"aiexplained.concepts.{concept.name}")
-            for concept in every_concept(self.env)
+            self.document_module(f"aiexplained.concepts.{concept.name}", f"## {concept.title}\n\n")
+            for concept in found
         ]
-        return self.parse_text_to_nodes("\n".join(parts), allow_section_headings=True)
+        return [node for part in parts for node in part]
 
 
 def setup(app: Sphinx) -> None:

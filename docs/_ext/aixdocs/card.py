@@ -108,7 +108,7 @@ def fill_in_facts(app: Sphinx, doctree: nodes.document) -> None:
         facts += nodes.Text(f"{minutes} min read")
         if executed:
             facts += nodes.Text(" · last verified ")
-            facts += nodes.inline("", executed, classes=["aix-verified"])
+            facts += nodes.inline("", executed, classes=["aix-verified", "aix-varies", "no-search"])
 
 
 def setup(app: Sphinx) -> None:

@@ -1,33 +1,33 @@
-"""Claims on the pages: the sources' numbers, verdict badges, and the ledger over all concepts.
+"""Claims on the pages: the sources' numbers, verdict badges, and each page's claims table.
 
 A page's claims table leaves what it shows in the document as JSON (attribute ``aix_claims`` of a
-container). These tables are collected while pages are read, judged again, and listed by
-``{claims-ledger}``; ``claims.json`` in the output folder says the same to programs.
+container). These tables are collected while pages are read, for the ledger and for the search; when
+a page is written, each row gets a link for those who found an error in it.
 """
 
 from __future__ import annotations
 
 import json
-from collections import Counter
-from pathlib import Path
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
+from urllib.parse import urlencode
 
 from docutils import nodes
 from sphinx.application import Sphinx
+from sphinx.domains import Domain, ObjType
 from sphinx.environment import BuildEnvironment
-from sphinx.util.docutils import SphinxDirective, SphinxRole
+from sphinx.util.docutils import SphinxRole
 
-from aiexplained.errors import UnsupportedVerdict
-from aiexplained.registry import Claim, Concept, Kind, Reading, Verdict
-from aiexplained.viz.claims import claims_html
+from aiexplained.viz.claims import claims_html, row_id
 
 from .badges import badge, depart_reported, reported, reported_number, visit_reported
-from .lookup import concepts, every_concept, find_claim, warn
+from .lookup import concepts, find_claim
 from .perpage import PerPage
+from .recorded import summary
 
 TABLES = PerPage("aix_claims_tables")
 LEDGERS = PerPage("aix_ledgers")
-JSON_NAME = "claims.json"
+"""Pages that hold the ledger."""
 
 
 class ReportedRole(SphinxRole):
@@ -50,35 +50,38 @@ class VerdictRole(SphinxRole):
         if found is None:
             return [], []
         concept, claim = found
-        return [verdict_badge("", "", badge(claim.verdict), row=row_id(concept, claim))], []
+        row = row_id(concept.name, claim.id)
+        return [verdict_badge("", "", badge(claim.verdict), row=row)], []
 
 
-class claims_ledger(nodes.container):  # noqa: N801
-    """Where the ledger goes; filled when all pages have been read."""
+class ClaimsDomain(Domain):
+    """Lets the search find claims beside terms and symbols."""
 
+    name = "aixclaims"
+    label = "Claims"
+    object_types = {"claim": ObjType("claim")}  # noqa: RUF012 (as Sphinx declares it)
 
-class ClaimsLedger(SphinxDirective):
-    """Tally and table of all claims of the site."""
+    def get_objects(self) -> Iterable[tuple[str, str, str, str, str, int]]:
+        tables = shown_tables(self.env)
+        for concept in concepts(self.env):
+            for row in tables.get(concept.name, {"rows": []})["rows"]:
+                text = f"{concept.title}: {row['statement']}"
+                anchor = row_id(concept.name, row["id"])
+                yield text, text, "claim", concept.page, anchor, 1
 
-    def run(self) -> list[nodes.Node]:
-        every_concept(self.env)
-        LEDGERS.table(self.env)[self.env.docname] = True
-        ledger = claims_ledger("", classes=["aix-ledger"])
-        self.set_source_info(ledger)
-        return [ledger]
-
-
-def row_id(concept: Concept, claim: Claim) -> str:
-    return f"claim-{concept.name.replace('_', '-')}-{claim.id}"
+    def merge_domaindata(self, docnames: Iterable[str], otherdata: Mapping[str, Any]) -> None:
+        """Nothing of its own to merge: the tables are."""
 
 
 def collect(app: Sphinx, doctree: nodes.document) -> None:
     """Note the claims tables that the page shows, by concept."""
-    found = [
-        json.loads(n["aix_claims"]) for n in doctree.findall(nodes.container) if "aix_claims" in n
-    ]
+    found = [json.loads(node["aix_claims"]) for node in claims_nodes(doctree)]
     if found:
         TABLES.table(app.env)[app.env.docname] = {table["concept"]: table for table in found}
+
+
+def claims_nodes(doctree: nodes.Node) -> list[nodes.container]:
+    return [node for node in doctree.findall(nodes.container) if "aix_claims" in node]
 
 
 def shown_tables(env: BuildEnvironment) -> dict[str, dict[str, Any]]:
@@ -88,87 +91,62 @@ def shown_tables(env: BuildEnvironment) -> dict[str, dict[str, Any]]:
     return {c.name: found[c.name] for c in concepts(env) if c.name in found}
 
 
-def rewrite_ledgers(app: Sphinx, env: BuildEnvironment) -> list[str]:
-    """The ledger shows what other pages computed, so it is written whenever it may differ."""
-    return list(LEDGERS.table(env))
+def error_reports(
+    app: Sphinx, docname: str, concept: str
+) -> Callable[[Mapping[str, Any]], str] | None:
+    """Where to report an error in a row: an issue with the claim filled in, or the guide."""
+    repository = app.config.aix_repository.rstrip("/")
+    guide, _, anchor = app.config.aix_corrections.partition("#")
+    if repository:
+        return lambda row: new_issue(repository, concept, row)
+    if guide in app.env.found_docs:
+        address = app.builder.get_relative_uri(docname, guide)
+        return lambda row: f"{address}#{anchor}"
+    return None
+
+
+def new_issue(repository: str, concept: str, row: Mapping[str, Any]) -> str:
+    """Address of a new issue about one claim, on GitHub or GitLab."""
+    title = f"Claim {concept}:{row['id']}"
+    body = (
+        f"{row['statement']}\n\nThey report: {row['reported']} ({row['where']})\n"
+        f"The site finds: {row['value_text']} {row['spread_text']}\nVerdict: {row['verdict']}\n\n"
+        "What is wrong, and how can we see it?\n"
+    )
+    if "gitlab" in repository:
+        query = urlencode({"issue[title]": title, "issue[description]": body})
+        return f"{repository}/-/issues/new?{query}"
+    return f"{repository}/issues/new?{urlencode({'title': title, 'body': body})}"
+
+
+def claims_part(app: Sphinx, docname: str, table: dict[str, Any]) -> nodes.raw:
+    """A claims table as it stands on ``docname``."""
+    concept = table["concept"]
+    found = {row["study"]: summary(app.env, f"{concept}/{row['study']}") for row in table["rows"]}
+    stale = {study: about.warning for study, about in found.items() if about}
+    report = error_reports(app, docname, concept)
+    return nodes.raw("", claims_html(table, report=report, stale=stale), format="html")
 
 
 def resolve(app: Sphinx, doctree: nodes.document, docname: str) -> None:
-    for ledger in doctree.findall(claims_ledger):
-        _judge_all(app.env, ledger)
-        ledger += _tally(concepts(app.env))
-        for concept in concepts(app.env):
-            ledger += _concept_claims(app, docname, concept)
-        up = "../" * app.builder.get_target_uri(docname).count("/")
-        link = nodes.reference("", JSON_NAME, internal=False, refuri=up + JSON_NAME)
-        ledger += nodes.paragraph("", "The same for programs: ", link, nodes.Text("."))
+    for node in claims_nodes(doctree):
+        node.children = [claims_part(app, docname, json.loads(node["aix_claims"]))]
     home = next(iter(sorted(LEDGERS.table(app.env))), None)
-    for node in list(doctree.findall(verdict_badge)):
+    for mark in list(doctree.findall(verdict_badge)):
         if home:
-            uri = app.builder.get_relative_uri(docname, home) + "#" + node["row"]
-            node[:] = [nodes.reference("", "", *node.children, internal=True, refuri=uri)]
-
-
-def _judge_all(env: BuildEnvironment, ledger: nodes.Node) -> None:
-    """Warn of claims that no page shows, and of verdicts that a shown reading does not support."""
-    tables = shown_tables(env)
-    for concept in concepts(env):
-        rows = {row["id"]: row for row in tables.get(concept.name, {"rows": []})["rows"]}
-        for claim in concept.claims:
-            reading = rows[claim.id]["reading"] if claim.id in rows else None
-            if reading is None and claim.kind is not Kind.NONE:
-                warn(f"no page shows our reading of {concept.name}:{claim.id}", ledger)
-            elif reading is not None:
-                try:
-                    claim.judge(Reading(**reading))
-                except UnsupportedVerdict as error:
-                    warn(f"{concept.name}: {error}", ledger)
-
-
-def _tally(found: tuple[Concept, ...]) -> nodes.paragraph:
-    counts = Counter(claim.verdict for concept in found for claim in concept.claims)
-    total = sum(counts.values())
-    line = nodes.paragraph("", f"{_count(total, 'claim')} of {_count(len(found), 'concept')}: ")
-    line["classes"] += ["aix-tally"]
-    for verdict in Verdict:
-        if counts[verdict]:
-            line += [nodes.strong("", str(counts[verdict])), nodes.Text(" "), badge(verdict)]
-            line += nodes.Text(" ")
-    return line
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
-def _concept_claims(app: Sphinx, docname: str, concept: Concept) -> list[nodes.Node]:
-    """The concept's name, linked, and its claims table as its page shows it."""
-    table = shown_tables(app.env).get(concept.name)
-    if table is None:
-        return []
-    uri = app.builder.get_relative_uri(docname, concept.page)
-    link = nodes.reference("", concept.title, internal=True, refuri=uri)
-    name = nodes.paragraph("", "", nodes.strong("", "", link), classes=["aix-ledger-concept"])
-    body = nodes.raw("", claims_html(table), format="html")
-    return [name, nodes.container("", body, classes=["aix-claims"], aix_claims=json.dumps(table))]
-
-
-def write_json(app: Sphinx, exception: Exception | None) -> None:
-    if exception is None and app.builder.format == "html" and LEDGERS.table(app.env):
-        text = json.dumps(
-            list(shown_tables(app.env).values()), indent=1, ensure_ascii=False, sort_keys=True
-        )
-        Path(app.outdir, JSON_NAME).write_text(text + "\n", encoding="utf-8")
+            uri = app.builder.get_relative_uri(docname, home) + "#" + mark["row"]
+            mark[:] = [nodes.reference("", "", *mark.children, internal=True, refuri=uri)]
 
 
 def setup(app: Sphinx) -> None:
+    app.add_config_value(
+        "aix_corrections", "guide/how-we-judge#report-an-error-or-answer-us", "html", [str]
+    )
+    app.add_domain(ClaimsDomain)
     app.add_role("reported", ReportedRole())
     app.add_role("verdict", VerdictRole())
-    app.add_directive("claims-ledger", ClaimsLedger)
     app.add_node(reported, html=(visit_reported, depart_reported))
     app.connect("doctree-read", collect)
-    app.connect("env-updated", rewrite_ledgers)
     app.connect("doctree-resolved", resolve)
-    app.connect("build-finished", write_json)
     TABLES.connect(app)
     LEDGERS.connect(app)

@@ -36,6 +36,8 @@ from .perpage import PerPage
 
 PAGES = PerPage("aix_fresh_pages")
 STAMP = "executed.txt"
+KEPT = 5
+"""Finished executions of a page that are kept, so that an undone edit need not be executed."""
 
 
 def remember_base(app: Sphinx) -> None:
@@ -115,6 +117,13 @@ def stamp(app: Sphinx, doctree: nodes.document) -> None:
         folder = Path(app.env.aix_cache_base, app.env.docname, page[0])
         if folder.is_dir() and not (folder / STAMP).is_file():
             (folder / STAMP).write_text(_today() + "\n", encoding="ascii")
+            _forget_oldest(folder.parent)
+
+
+def _forget_oldest(page: Path) -> None:
+    stamps = sorted(page.glob(f"*/{STAMP}"), key=lambda path: path.stat().st_mtime)
+    for stamp_file in stamps[:-KEPT]:
+        shutil.rmtree(stamp_file.parent)
 
 
 def _today() -> str:

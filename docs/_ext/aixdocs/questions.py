@@ -185,11 +185,12 @@ class Recall(Question):
 PARTS = (question, prompt, choices, choice, slider, answers, feedback, reveal, answer_value)
 
 
-def add_script(
+def add_files(
     app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: nodes.document | None
 ) -> None:
     if doctree is not None and next(iter(doctree.findall(question)), None) is not None:
         app.add_js_file("question.js", loading_method="defer")
+        app.add_css_file("questions.css")
 
 
 def setup(app: Sphinx) -> None:
@@ -197,4 +198,4 @@ def setup(app: Sphinx) -> None:
     app.add_directive("recall", Recall)
     for part in PARTS:
         app.add_node(part, html=questionhtml.visitors(part.__name__))
-    app.connect("html-page-context", add_script)
+    app.connect("html-page-context", add_files)

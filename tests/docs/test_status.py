@@ -1,0 +1,86 @@
+"""The status page says what was executed, with what, and what the build had to do without."""
+
+from __future__ import annotations
+
+import platform
+import re
+from importlib import util
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aixdocs import status
+from bs4 import BeautifulSoup
+from tiny import Built, Site
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    site = Site(tmp_path)
+    site.page("status", "# Status\n\n```{site-status}\n```\n")
+    site.notebook("pages/run", "print(1 + 1)", title="A page that runs")
+    return site
+
+
+def tables(built: Built) -> dict[str, dict[str, list[str]]]:
+    """For each table, by its title, the texts of each row by its first cell."""
+    assert built.warnings == ""
+    soup = BeautifulSoup(built.html("pages/status"), "html.parser")
+    found = {}
+    for title in soup.find_all("p", class_="rubric"):
+        table = title.find_next_sibling("table")
+        rows = [
+            [cell.get_text(strip=True) for cell in row.find_all("td")]
+            for row in (table.find_all("tr") if table else [])
+        ]
+        found[title.get_text()] = {row[0]: row[1:] for row in rows if row}
+    return found
+
+
+def test_executed_pages_have_a_date_and_a_time(site: Site) -> None:
+    date, seconds = tables(site.build())["Executed pages"]["A page that runs"]
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d", date)
+    assert float(seconds) >= 0
+    again = tables(site.build())["Executed pages"]["A page that runs"]
+    assert again == [date, seconds], "the time of the execution, not that of the build"
+
+
+def test_a_page_executed_later_appears_though_the_status_page_did_not_change(site: Site) -> None:
+    site.build()
+    site.notebook("pages/more", "print(3)", title="More")
+    assert "More" in tables(site.build())["Executed pages"]
+
+
+def test_what_differs_between_builds_is_marked(site: Site) -> None:
+    soup = BeautifulSoup(site.build().html("pages/status"), "html.parser")
+    assert len(soup.find_all(class_="aix-varies")) == 2
+
+
+def test_versions_are_those_of_this_build(site: Site) -> None:
+    assert tables(site.build())["Built with"]["Python"] == [platform.python_version()]
+
+
+def test_missing_parts_are_named_and_the_build_stands(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = util.find_spec
+
+    def without_weights(name: str, *rest: Any) -> Any:
+        return None if name in status.WEIGHTS else real(name, *rest)
+
+    monkeypatch.setattr(status.util, "find_spec", without_weights)
+    monkeypatch.setenv("PATH", "")
+    parts = tables(site.build())["Optional parts"]
+    assert parts["language model SmolLM2-135M"] == ["missing: pages show recorded results of it"]
+    assert parts["C++ compiler"] == ["missing: kernels run in their torch form"]
+
+
+def test_parts_that_are_there_are_not_called_missing(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiler = tmp_path / "bin" / "c++"
+    compiler.parent.mkdir()
+    compiler.write_text("#!/bin/sh\n")
+    compiler.chmod(0o755)
+    monkeypatch.setenv("PATH", str(compiler.parent))
+    assert tables(site.build())["Optional parts"]["C++ compiler"] == ["found"]
