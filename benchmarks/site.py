@@ -23,7 +23,7 @@ from playwright.sync_api import Browser, CDPSession, Locator, Page, sync_playwri
 SITE = Path(__file__).parents[1] / "docs" / "_build" / "html"
 VISITS = 5
 MOVES = 10
-PATIENCE_MS = 120_000
+PATIENCE_MS = 60_000
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,11 @@ def new_page(
 
 
 def read_through(page: Page) -> tuple[int, int]:
-    """Scroll to every figure and wait for it; how many were drawn, and how many there are."""
+    """Scroll to every figure and wait for it; how many were drawn, and how many there are.
+
+    What is folded is opened first: a figure in there is drawn only then.
+    """
+    page.evaluate("document.querySelectorAll('details.aix-folded').forEach(d => d.open = true)")
     figures = page.locator("figure.aix-figure").all()
     for figure in figures:
         figure.scroll_into_view_if_needed()

@@ -27,7 +27,6 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
     "sphinx_copybutton",
-    "sphinx_design",
     "sphinxcontrib.bibtex",
 ]
 exclude_patterns = ["_*", "jupyter_execute"]

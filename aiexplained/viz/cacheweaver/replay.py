@@ -20,7 +20,7 @@ from aiexplained.viz.cacheweaver.style import (
 )
 from aiexplained.viz.explorable import Explorable, alt_source, data_table, show
 from aiexplained.viz.grid import bind_grid, choice, index_slider
-from aiexplained.viz.theme import PALETTE, figure
+from aiexplained.viz.theme import PALETTE, figure, follow_theme
 
 TOKENS = ("total", "retrieval_cached", "woven_cached")
 
@@ -65,7 +65,7 @@ def trace_scrubber(
     caption = alt_source(alt)
     strips = ColumnDataSource(
         {
-            "request": np.arange(1, n + 1), "shown": np.ones(n),
+            "request": np.arange(1, n + 1),
             **{key: np.asarray(first[key], dtype=np.float32) for key in TOKENS},
         }
     )  # fmt: skip
@@ -77,13 +77,18 @@ def trace_scrubber(
             "woven_cached": "from the cache, woven",
         },
     )  # fmt: skip
+    curtain = ColumnDataSource({"left": [n + 0.5], "right": [n + 1]}, name="aix-curtain")
     args = {
         "engine": dict(engine), "lengths": list(lengths), "width": width, "sliders": sliders,
         "capacities": list(capacities), "windows": list(windows), "strips": strips, "alt": caption,
+        "curtain": curtain,
         "traces": ColumnDataSource(data, name="aix-traces"),
     }  # fmt: skip
+    # One scale for all states: they can be compared, and no state has to be laid out anew.
+    passages = max(np.asarray(lengths)[t.astype(int)].sum(axis=1).max() for t in traces.values())
+    most = float(passages) + engine["instruction_tokens"] + engine["question_tokens"]
     plots = [
-        _strip(strips, f"{key}_cached", title, n)
+        _strip(strips, curtain, f"{key}_cached", title, (n, most))
         for key, title in (("retrieval", "Retrieval order"), ("woven", "Woven by CacheWeaver"))
     ]
     for key, slider in sliders.items():
@@ -95,20 +100,27 @@ def trace_scrubber(
     return show(column(*plots, *controls), alt=caption, rules=RULES)
 
 
-def _strip(source: ColumnDataSource, cached: str, title: str, n: int) -> Any:
-    plot = figure(title, height=190, x_range=Range1d(0.4, n + 0.6), y_axis_label="prompt tokens")
-    plot.y_range.start = 0
+def _strip(
+    source: ColumnDataSource, curtain: ColumnDataSource, cached: str, title: str,
+    ends: tuple[int, float],
+) -> Any:  # fmt: skip
+    n, most = ends
+    plot = figure(
+        title, height=190, x_range=Range1d(0.4, n + 0.6), y_range=Range1d(0, most),
+        y_axis_label="prompt tokens",
+    )  # fmt: skip
     plot.xgrid.visible = False
     bar = {"x": "request", "width": 0.86, "source": source, "line_color": None}
     plot.vbar(
-        **bar, bottom=0, top=cached, fill_color=REUSED, fill_alpha="shown",
-        legend_label="from the cache",
+        **bar, bottom=0, top=cached, fill_color=REUSED, legend_label="from the cache",
     )  # fmt: skip
     plot.vbar(
-        **bar, bottom=cached, top="total", fill_color=COMPUTED, fill_alpha="shown",
-        hatch_pattern="/", hatch_color="#ffffff", hatch_alpha="shown", hatch_weight=0.7,
-        legend_label="read",
+        **bar, bottom=cached, top="total", fill_color=COMPUTED, hatch_pattern="/",
+        hatch_color="#ffffff", hatch_weight=0.7, legend_label="read",
     )  # fmt: skip
+    # What is not played yet lies behind a curtain: far cheaper than an opacity for each bar.
+    veil = plot.quad("left", "right", most, 0, source=curtain, fill_alpha=0.85, line_color=None)
+    follow_theme(veil.glyph, fill_color="paper")
     legend_above(plot)
     return plot
 

@@ -209,14 +209,15 @@
     }
     const [retrieval, woven] = replays.get(args.strips);
     const played = sliders.played.value;
-    const shown = retrieval.total.map((_, i) => (i < played ? 1 : 0.12));
-    args.strips.data = {
-      request: retrieval.total.map((_, i) => i + 1),
-      retrieval_cached: retrieval.cached,
-      woven_cached: woven.cached,
-      total: retrieval.total,
-      shown,
-    };
+    if (replay) {
+      args.strips.data = {
+        request: retrieval.total.map((_, i) => i + 1),
+        retrieval_cached: retrieval.cached,
+        woven_cached: woven.cached,
+        total: retrieval.total,
+      };
+    }
+    args.curtain.data = { left: [played + 0.5], right: [retrieval.total.length + 1] };
     args.alt.data = { text: [scrubText(engine, retrieval, woven, played)] };
   }
 

@@ -39,15 +39,16 @@
     return promises.get(url);
   }
 
-  async function loadBokeh({ bokeh, parts, cdn, integrity }) {
+  /* All at once: they run in this order, whichever arrives first. */
+  function loadBokeh({ bokeh, parts, cdn, integrity }) {
     const hashes = JSON.parse(integrity || "{}");
-    for (const part of parts.split(" ")) {
+    const missing = parts.split(" ").filter((part) => part === "bokeh"
+      ? root.Bokeh?.version !== bokeh
+      : root.Bokeh?.version !== bokeh || root.Bokeh.Models?.get?.("Slider", null) == null);
+    return Promise.all(missing.map((part) => {
       const file = `${part}-${bokeh}.min.js`;
-      const ready = part === "bokeh"
-        ? root.Bokeh?.version === bokeh
-        : root.Bokeh?.version === bokeh && root.Bokeh.Models?.get?.("Slider", null) != null;
-      if (!ready) await loadScript(`${cdn || `${base}bokeh`}/${file}`, hashes[file]);
-    }
+      return loadScript(`${cdn || `${base}bokeh`}/${file}`, hashes[file]);
+    }));
   }
 
   function loadRules(names) {
@@ -133,8 +134,13 @@
   }, { rootMargin: "600px 0px" });
 
   home.scan = () => {
-    for (const figure of document.querySelectorAll("figure.aix-figure[data-state=waiting]")) {
-      near.observe(figure);
+    const figures = document.querySelectorAll("figure.aix-figure[data-state=waiting]");
+    for (const figure of figures) near.observe(figure);
+    // What the first figure needs is fetched while the reader reads what stands before it.
+    if (figures.length) {
+      const failed = () => {}; // said in the figure, when it is drawn
+      loadBokeh(figures[0].dataset).catch(failed);
+      loadRules(figures[0].dataset.rules || "").catch(failed);
     }
   };
 

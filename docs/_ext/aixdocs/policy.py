@@ -12,6 +12,7 @@ from typing import Any
 
 from docutils import nodes
 from sphinx.application import Sphinx
+from sphinx.builders.html._assets import _JavaScript
 
 HEADERS = "_headers"
 POLICY = {
@@ -37,9 +38,15 @@ def policy() -> str:
 def drop_inline_scripts(
     app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: nodes.document | None
 ) -> None:
-    """The theme's inline scripts set options that no part of this site reads."""
+    """The theme's inline scripts set options that no part of this site reads.
+
+    The other scripts wait for the page, in their order, so that the text is shown first.
+    """
     scripts = context.get("script_files", [])
     scripts[:] = [script for script in scripts if not getattr(script, "attributes", {}).get("body")]
+    for script in scripts:
+        if isinstance(script, _JavaScript) and "async" not in script.attributes:
+            script.attributes["defer"] = "defer"
 
 
 def write_headers(app: Sphinx, exception: Exception | None) -> None:
