@@ -47,6 +47,7 @@ nitpick_ignore_regex = [
 
 myst_enable_extensions = ["amsmath", "colon_fence", "deflist", "dollarmath", "smartquotes"]
 myst_heading_anchors = 3
+myst_footnote_sort = False
 
 nb_execution_mode = "cache"
 nb_execution_raise_on_error = False
