@@ -9,6 +9,10 @@ class WeightsUnavailable(AIExplainedError):
     """Real weights were asked for and are not on this machine; the message says how to get them."""
 
 
+class CorpusUnavailable(AIExplainedError):
+    """A text was asked for and is not on this machine; the message says how to get it."""
+
+
 class RecordError(AIExplainedError, ValueError):
     """A recorded result is missing, malformed or made with another schema."""
 

@@ -1,5 +1,6 @@
 """The one language model that tiny training runs and real weights share."""
 
+from aiexplained.lm.fit import fit, mean_loss, next_token_loss, sample_windows
 from aiexplained.lm.generate import generate, next_token, nucleus_probabilities
 from aiexplained.lm.kv_cache import KVCache
 from aiexplained.lm.score import log_likelihood, perplexity
@@ -12,11 +13,15 @@ __all__ = [
     "Tokenizer",
     "Transformer",
     "TransformerConfig",
+    "fit",
     "generate",
     "load_gguf",
     "load_safetensors",
     "log_likelihood",
+    "mean_loss",
     "next_token",
+    "next_token_loss",
     "nucleus_probabilities",
     "perplexity",
+    "sample_windows",
 ]

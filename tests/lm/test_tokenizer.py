@@ -94,3 +94,32 @@ def test_misuse_is_named(tokenizer, tmp_path):
         tokenizer.decode(torch.tensor([[1, 2]]))
     with pytest.raises(FileNotFoundError, match=r"no tokenizer\.json in"):
         Tokenizer.from_folder(tmp_path)
+
+
+TEXTS = ["the cat sat on the mat", "the rat sat on the cat", "naïve café 42"] * 3
+
+
+def test_a_trained_tokenizer_gives_any_text_back() -> None:
+    tokenizer = Tokenizer.from_texts(TEXTS, vocab_size=271)
+    assert tokenizer.vocab_size == 271
+    for text in (*TEXTS, "never seen: ß€😀\n\t"):
+        assert tokenizer.decode(tokenizer.encode(text)) == text
+    assert len(tokenizer.encode("the cat sat")) < len("the cat sat")
+
+
+def test_the_same_texts_train_the_same_tokenizer() -> None:
+    first, second = (Tokenizer.from_texts(TEXTS, vocab_size=271) for _ in range(2))
+    assert first.tokens(range(271)) == second.tokens(range(271))
+
+
+def test_documents_are_joined_by_the_token_that_ends_a_text() -> None:
+    tokenizer = Tokenizer.from_texts(TEXTS, vocab_size=271)
+    ids = tokenizer.documents(["the cat", "the mat"]).tolist()
+    end = tokenizer.token_id("<|endoftext|>")
+    assert ids == [*tokenizer.encode("the cat"), end, *tokenizer.encode("the mat"), end]
+    assert ids.count(end) == 2
+
+
+def test_a_vocabulary_without_room_for_merges_is_refused() -> None:
+    with pytest.raises(ValueError, match="more than 257, got 257"):
+        Tokenizer.from_texts(TEXTS, vocab_size=257)
