@@ -49,7 +49,7 @@ class Study:
     settings: tuple[Mapping[str, Any], ...]
 
     def __post_init__(self) -> None:
-        if not re.fullmatch(r"[a-z][a-z0-9-]*", self.name):
+        if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", self.name):
             raise ValueError(f"Study.name must be words joined by '-', got {self.name!r}")
         if not re.fullmatch(r"[\w.]+:\w+", self.function):
             raise ValueError(f"Study.function must read 'module:function', got {self.function!r}")
@@ -88,6 +88,8 @@ def record(study: Study, folder: Path) -> Iterator[tuple[Path, bool]]:
     for setting in study.settings:
         file = study.file(folder, setting)
         if file.exists():
+            if read(file)["setting"] != dict(setting):
+                raise RecordError(f"{file} holds another setting than {dict(setting)}")
             yield file, False
             continue
         code, start = fingerprint_of(study.function), time.perf_counter()
@@ -122,7 +124,20 @@ def load(concept: str, study: str, *, folder: Path | None = None) -> list[dict[s
             f"no recorded run of {concept}/{study} in {root}; make them with "
             f"'nox -s record -- {concept}'"
         )
-    return [check(json.loads(file.read_text(encoding="utf-8")), file) for file in files]
+    return [read(file) for file in files]
+
+
+def read(file: Path) -> dict[str, Any]:
+    """One record.
+
+    Raises:
+        RecordError: if the file is no JSON, or no whole record of the current schema.
+    """
+    try:
+        entry = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise RecordError(f"{file}: no JSON: {error}") from error
+    return check(entry, file)
 
 
 def check(entry: Any, file: Path) -> dict[str, Any]:
@@ -132,7 +147,8 @@ def check(entry: Any, file: Path) -> dict[str, Any]:
         raise RecordError(f"{file}: a record needs the keys {sorted(required)}")
     if entry["schema"] != SCHEMA:
         raise RecordError(f"{file}: schema {entry['schema']}, this version reads {SCHEMA}")
-    missing = {"date", "commit", "versions", "device", "wall_s", "code"} - set(entry["provenance"])
+    origin = entry["provenance"] if isinstance(entry["provenance"], dict) else {}
+    missing = {"date", "commit", "versions", "device", "wall_s", "code"} - set(origin)
     if missing:
         raise RecordError(f"{file}: provenance lacks {sorted(missing)}")
     return entry
@@ -146,7 +162,8 @@ class Summary:
         runs: Number of runs.
         dates: Days of recording, ISO 8601, in order.
         devices: Machines, in alphabetical order.
-        stale: Runs that reached a function that has changed since; comments do not count.
+        stale: Runs that reached a function that has changed since, or is gone; comments do not
+            count.
     """
 
     runs: int
@@ -178,13 +195,20 @@ def summarize(entries: Sequence[Mapping[str, Any]]) -> Summary:
     """
     if not entries:
         raise ValueError("summarize needs at least one run, got none")
-    now = {function: fingerprint_of(function) for function in {e["function"] for e in entries}}
+    now = {function: _fingerprint(function) for function in {e["function"] for e in entries}}
     return Summary(
         runs=len(entries),
         dates=tuple(sorted({e["provenance"]["date"] for e in entries})),
         devices=tuple(sorted({e["provenance"]["device"] for e in entries})),
         stale=sum(e["provenance"]["code"] != now[e["function"]] for e in entries),
     )
+
+
+def _fingerprint(function: str) -> str | None:
+    try:
+        return fingerprint_of(function)
+    except LookupError:  # renamed or removed since
+        return None
 
 
 def merge(source: Path, target: Path) -> Iterator[tuple[Path, bool]]:
@@ -206,10 +230,9 @@ def merge(source: Path, target: Path) -> Iterator[tuple[Path, bool]]:
         raise RecordError(f"no records to merge in {source}")
     fresh = []
     for file in files:
-        entry, ours = check(json.loads(file.read_text(encoding="utf-8")), file), target / file.name
+        entry, ours = read(file), target / file.name
         if ours.exists():
-            mine = check(json.loads(ours.read_text(encoding="utf-8")), ours)
-            if mine["result"] != entry["result"]:
+            if read(ours)["result"] != entry["result"]:
                 raise RecordError(
                     f"{file.name} differs in {source} and {target}: remove the one you distrust"
                 )
@@ -270,13 +293,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", help="name of one study")
     parser.add_argument("--list", action="store_true", help="only name the files, run nothing")
     parser.add_argument("--folder", type=Path, help="default: docs/_data of this checkout")
-    parser.add_argument("--merge", type=Path, help="add the records of this folder, run nothing")
+    parser.add_argument("--merge", type=Path, help="add what was recorded with --folder MERGE")
     options = parser.parse_args(argv)
     module = importlib.import_module(f"aiexplained.concepts.{options.concept}")
     folder = (options.folder or data_folder()) / options.concept
     if options.merge:
-        for file, new in merge(options.merge, folder):
-            print(f"{'added' if new else 'kept'}  {file}")
+        try:
+            for file, new in merge(options.merge / options.concept, folder):
+                print(f"{'added' if new else 'kept'}  {file}")
+        except RecordError as error:
+            parser.error(str(error))
         return 0
     studies = [s for s in module.STUDIES if options.only in (None, s.name)]
     if not studies:

@@ -157,6 +157,14 @@ class Claim:
             )
         if not untestable and not self.reported_low <= self.reported_high:
             raise ValueError(f"claim {self.id!r} needs reported_low <= reported_high")
+        zero = self.direction_zero
+        if zero is not None and not untestable:
+            one_number = self.reported_low == self.reported_high == zero
+            if one_number or self.reported_low < zero < self.reported_high:
+                raise ValueError(
+                    f"claim {self.id!r}: direction_zero {zero:g} must lie outside of the reported "
+                    f"range, {self.reported_low:g} to {self.reported_high:g}"
+                )
         if self.verdict in (Verdict.NOT_REPRODUCED, Verdict.NOT_TESTABLE) and not self.why:
             raise ValueError(f"claim {self.id!r}: {self.verdict.value!r} must say why")
 
@@ -213,6 +221,8 @@ class Concept:
         sources: Works behind it, the main one first.
         claims: What the sources claim, and our verdicts.
         prerequisites: Foundation pages and glossary terms to know first.
+        revised: Date of the last correction that readers should hear of, ISO 8601; the feed
+            announces it.
     """
 
     name: str
@@ -224,9 +234,11 @@ class Concept:
     sources: tuple[Source, ...]
     claims: tuple[Claim, ...] = ()
     prerequisites: tuple[str, ...] = field(default=())
+    revised: str = ""
 
     def __post_init__(self) -> None:
-        dt.date.fromisoformat(self.date)
+        for date in filter(None, (self.date, self.revised)):
+            dt.date.fromisoformat(date)
         if not self.sources:
             raise ValueError(f"concept {self.name!r} needs at least one source")
         keys = {source.key for source in self.sources}

@@ -24,6 +24,18 @@ PRIVATE = (
 )  # fmt: skip
 
 
+GRANTED: dict[str, dict[str, dict[str, str]]] = {
+    "tests": {},
+    "docs": {
+        "build": {"contents": "read", "pages": "read"},
+        "publish": {"pages": "write", "id-token": "write"},
+        "notebooks": {"contents": "write"},
+    },
+    "release": {"release": {"contents": "write"}},
+}
+"""What jobs of the workflows may do beyond reading the repository."""
+
+
 def project_files() -> list[Path]:
     """Files under version control; without git, those that no tool made."""
     try:
@@ -97,6 +109,15 @@ def test_ci_runs_the_test_command_of_the_readme() -> None:
     assert "nox -s tests" in script.splitlines()
 
 
+def test_the_guide_and_the_sessions_install_the_same_torch() -> None:
+    pins = {
+        name: re.findall(r"\btorch==[\d.]+", (ROOT / name).read_text(encoding="utf-8"))
+        for name in ("noxfile.py", "docs/guide/build.md")
+    }
+    assert len(set(pins["noxfile.py"])) == 1
+    assert set(pins["docs/guide/build.md"]) == set(pins["noxfile.py"])
+
+
 def test_every_session_that_the_guides_name_exists() -> None:
     sessions = set(re.findall(r"@nox\.session.*\ndef (\w+)", (ROOT / "noxfile.py").read_text()))
     workflows = [f".github/workflows/{name}.yml" for name in ("docs", "release")]
@@ -115,6 +136,8 @@ def test_workflows_are_whole_and_ask_for_no_more_than_they_need() -> None:
     for file in files:
         workflow = yaml.safe_load(file.read_text(encoding="utf-8"))
         assert workflow["permissions"] == {"contents": "read"}, file.name
+        granted = {n: j["permissions"] for n, j in workflow["jobs"].items() if "permissions" in j}
+        assert granted == GRANTED[file.stem]
         for name, job in workflow["jobs"].items():
             assert job["timeout-minutes"] <= 60, f"{file.name}: {name}"
             assert set(job.get("needs", "").split()) <= set(workflow["jobs"])

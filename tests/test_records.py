@@ -155,12 +155,39 @@ def test_results_that_differ_are_not_merged_and_nothing_is_written(two_parts):
 
 def test_the_command_merges(two_parts, capsys):
     ours, theirs = two_parts
-    arguments = [
-        "cacheweaver", "--merge", str(theirs), "--folder", str(ours),
-    ]  # fmt: skip
+    theirs.rename(ours.parent / "cacheweaver")  # as recorded with --folder of the parent
+    arguments = ["cacheweaver", "--merge", str(ours.parent), "--folder", str(ours)]
     assert records.main(arguments) == 0
     assert (ours / "cacheweaver" / "toy--seed=7.json").is_file()
     assert "added" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        records.main(["cacheweaver", "--merge", str(ours / "absent"), "--folder", str(ours)])
+    assert "no records to merge" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["", '{"schema": 1', "<<<<<<< ours"])
+def test_a_file_that_is_no_json_is_named(tmp_path, text):
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c" / "toy--seed=3.json").write_text(text)
+    with pytest.raises(RecordError, match=r"toy--seed=3\.json: no JSON"):
+        records.load("c", "toy", folder=tmp_path)
+
+
+def test_a_function_that_is_gone_makes_a_record_stale(study, tmp_path, monkeypatch):
+    ((file, _),) = records.record(Study("toy", study.function, ({"seed": 3},)), tmp_path)
+
+    def gone(function):
+        raise LookupError(function)
+
+    monkeypatch.setattr(records, "fingerprint_of", gone)
+    assert records.summarize([records.read(file)]).warning == "the code has changed since"
+
+
+def test_two_settings_never_share_a_file_silently(study, tmp_path):
+    list(records.record(Study("toy", study.function, ({"seed": 3},)), tmp_path))
+    other = Study("toy", study.function, ({"seed": "3"},))
+    with pytest.raises(RecordError, match="holds another setting than"):
+        list(records.record(other, tmp_path))
 
 
 def test_nothing_to_merge_is_an_error(tmp_path):
@@ -179,6 +206,7 @@ def test_missing_results_name_the_command(tmp_path):
         (lambda e: e.pop("provenance"), "needs the keys"),
         (lambda e: e.update(schema=0), "schema 0, this version reads 1"),
         (lambda e: e["provenance"].pop("device"), "provenance lacks .'device'"),
+        (lambda e: e.update(provenance=None), "provenance lacks"),
     ],
 )
 def test_a_malformed_record_is_refused(study, tmp_path, change, message):
@@ -210,7 +238,11 @@ def test_the_data_folder_is_found_from_below_or_named(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [(("Toy Study", "m:f", ()), "words joined by"), (("toy", "m.f", ()), "'module:function'")],
+    [
+        (("Toy Study", "m:f", ()), "words joined by"),
+        (("a--b", "m:f", ()), "words joined by"),
+        (("toy", "m.f", ()), "'module:function'"),
+    ],
 )
 def test_a_study_checks_its_names(arguments, message):
     with pytest.raises(ValueError, match=message):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from aiexplained.errors import UnsupportedVerdict
@@ -111,6 +111,7 @@ def test_the_refusal_names_claim_number_and_what_is_supported() -> None:
 def test_every_reading_supports_a_verdict_and_never_opposite_ones(
     value: float, below: float, above: float, end: float, width: float, zero: float | None
 ) -> None:
+    assume(zero is None or not end <= zero <= end + width)
     claim = make_claim(reported_low=end, reported_high=end + width, direction_zero=zero)
     found = claim.supported(reading(value, value - below, value + above))
     assert found
@@ -242,3 +243,20 @@ def test_a_recorded_claim_names_its_study_and_no_other_does(kind: Kind, study: s
             "x", "It falls", "1", "Table 1", "doe2026", kind, Verdict.REPRODUCED, 1.0, 1.0,
             study=study,
         )  # fmt: skip
+
+
+@pytest.mark.parametrize(("low", "high"), [(-1.0, 1.0), (0.0, 0.0)])
+def test_no_effect_cannot_lie_inside_what_is_reported(low: float, high: float) -> None:
+    with pytest.raises(ValueError, match="direction_zero 0 must lie outside of the reported range"):
+        Claim(
+            "x", "It matches", "the same", "Table 1", "doe2026", Kind.MEASURED, Verdict.DIRECTION,
+            low, high, direction_zero=0.0,
+        )  # fmt: skip
+
+
+def test_an_effect_may_be_reported_from_nothing_upwards() -> None:
+    claim = Claim(
+        "x", "It rises", "up to 5 %", "Table 1", "doe2026", Kind.MEASURED, Verdict.DIRECTION,
+        0.0, 5.0, direction_zero=0.0,
+    )  # fmt: skip
+    assert Verdict.DIRECTION in claim.supported(Reading(1.0, 0.5, 2.0, "", 3))

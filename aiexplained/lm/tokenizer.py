@@ -20,8 +20,8 @@ _DEFAULT_SYSTEM = re.compile(r"<\|im_start\|>system\n(?P<prompt>[^{}]+?)<\|im_en
 class Tokenizer:
     """Byte-level tokenizer of a language model, with its chat template.
 
-    Make one with :meth:`from_gguf`, :meth:`from_folder` or, from a text of your own,
-    :meth:`from_texts`.
+    Make one with :meth:`from_gguf` or :meth:`from_folder`, or train one with
+    :func:`train_tokenizer`.
 
     Args:
         backend: A ``tokenizers.Tokenizer``.
@@ -144,50 +144,6 @@ class Tokenizer:
         )
 
     @classmethod
-    def from_texts(
-        cls, texts: Sequence[str], *, vocab_size: int, eos_token: str = "<|endoftext|>"
-    ) -> Tokenizer:
-        """Byte-level BPE trained on ``texts``; the same texts give the same tokenizer.
-
-        Args:
-            texts: What to learn merges from.
-            vocab_size: Tokens in the vocabulary, more than 257: all bytes and ``eos_token``
-                are part of it, so that any text can be encoded.
-            eos_token: Name of the token that ends a text.
-
-        Raises:
-            ValueError: if ``vocab_size`` leaves no room for a merge.
-        """
-        from tokenizers import Tokenizer as Backend
-        from tokenizers import decoders, models, pre_tokenizers, trainers
-
-        if vocab_size <= 257:
-            raise ValueError(f"vocab_size must be more than 257, got {vocab_size}")
-        backend = Backend(models.BPE())
-        backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-        backend.decoder = decoders.ByteLevel()
-        trainer = trainers.BpeTrainer(
-            vocab_size=vocab_size,
-            special_tokens=[eos_token],
-            initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-            show_progress=False,
-        )
-        backend.train_from_iterator(texts, trainer)
-        return cls(backend, eos_token=eos_token)
-
-    def documents(self, texts: Iterable[str]) -> Int[Tensor, "N"]:
-        """Token ids of several texts in a row, each ended by ``eos_token``.
-
-        Raises:
-            ValueError: if the tokenizer has no such token.
-        """
-        if self.eos_token is None:
-            raise ValueError("documents needs a tokenizer with an eos_token")
-        end = self.token_id(self.eos_token)
-        encoded = self._backend.encode_batch(list(texts), add_special_tokens=False)
-        return torch.tensor([i for text in encoded for i in (*text.ids, end)])
-
-    @classmethod
     def from_folder(cls, folder: Path) -> Tokenizer:
         """Tokenizer from ``tokenizer.json`` and, if present, ``tokenizer_config.json``.
 
@@ -213,6 +169,51 @@ class Tokenizer:
             eos_token=eos["content"] if isinstance(eos, dict) else eos,
             chat_template=template if isinstance(template, str) else None,
         )
+
+
+def train_tokenizer(
+    texts: Sequence[str], *, vocab_size: int, eos_token: str = "<|endoftext|>"
+) -> Tokenizer:
+    """Byte-level BPE trained on ``texts``; the same texts give the same tokenizer.
+
+    Args:
+        texts: What to learn merges from.
+        vocab_size: Most tokens of the vocabulary, more than 257: all bytes and ``eos_token``
+            are part of it, so that any text can be encoded.
+        eos_token: Name of the token that ends a text.
+
+    Raises:
+        ValueError: if ``vocab_size`` leaves no room for a merge.
+    """
+    from tokenizers import Tokenizer as Backend
+    from tokenizers import decoders, models, pre_tokenizers, trainers
+
+    if vocab_size <= 257:
+        raise ValueError(f"vocab_size must be more than 257, got {vocab_size}")
+    backend = Backend(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=[eos_token],
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    backend.train_from_iterator(texts, trainer)
+    return Tokenizer(backend, eos_token=eos_token)
+
+
+def encode_documents(tokenizer: Tokenizer, texts: Iterable[str]) -> Int[Tensor, "N"]:
+    """Token ids of several texts in a row, each ended by the tokenizer's ``eos_token``.
+
+    Raises:
+        ValueError: if the tokenizer has no such token.
+    """
+    if tokenizer.eos_token is None:
+        raise ValueError("encode_documents needs a tokenizer with an eos_token")
+    end = tokenizer.token_id(tokenizer.eos_token)
+    rows = (tokenizer.encode(text, add_special_tokens=False) for text in texts)
+    return torch.tensor([i for row in rows for i in (*row, end)])
 
 
 def _byte_level_bpe(names: Sequence[str], merges: Sequence[str], pre: str) -> Any:

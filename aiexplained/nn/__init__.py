@@ -3,6 +3,7 @@
 from aiexplained.nn.attention import (
     AttentionOperator,
     causal_mask,
+    check_attention,
     reference_attention,
     scaled_dot_product_attention,
 )
@@ -14,6 +15,7 @@ __all__ = [
     "AttentionOperator",
     "apply_rotary",
     "causal_mask",
+    "check_attention",
     "reference_attention",
     "rms_norm",
     "rotary_cos_sin",

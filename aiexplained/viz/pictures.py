@@ -12,11 +12,12 @@ from __future__ import annotations
 import argparse
 import re
 import shutil
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from playwright.sync_api import Browser
 
@@ -63,29 +64,44 @@ def draw_pictures(site: Path, folder: Path) -> str:
         path.unlink()
     missing = wanted - {path.stem for path in folder.glob("*.png")}
     if missing:
-        problem = _draw_missing(pages, missing, folder)
-        if problem:
+        try:
+            _draw_missing(pages, missing, folder)
+        except NoBrowser as problem:
             return f"{problem}; {len(missing)} of {len(wanted)} figures have no static picture"
     kept = len(wanted) - len(missing)
     return f"{len(missing)} pictures drawn, {kept} kept, {len(stale)} removed"
 
 
-def _draw_missing(pages: Mapping[Path, list[str]], missing: set[str], folder: Path) -> str | None:
+class NoBrowser(RuntimeError):
+    """There is nothing here to draw with; the message says what is missing."""
+
+
+@contextmanager
+def open_browser() -> Iterator[Browser]:
+    """An installed Chromium or Chrome, driven by playwright.
+
+    Raises:
+        NoBrowser: if one of the two is missing.
+    """
     try:
         from playwright.sync_api import sync_playwright
-    except ImportError:
-        return "playwright is not installed"
+    except ImportError as error:
+        raise NoBrowser("playwright is not installed") from error
     program = find_browser()
     if program is None:
-        return f"no browser on the PATH ({', '.join(BROWSERS)})"
+        raise NoBrowser(f"no browser on the PATH ({', '.join(BROWSERS)})")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+def _draw_missing(pages: Mapping[Path, list[str]], missing: set[str], folder: Path) -> None:
+    with open_browser() as browser:
         for page, hashes in pages.items():
             new = missing.intersection(hashes)
             if new:
                 _draw_page(browser, page, new, folder)
-        browser.close()
-    return None
 
 
 def _draw_page(browser: Browser, path: Path, hashes: set[str], folder: Path) -> None:

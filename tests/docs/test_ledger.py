@@ -109,6 +109,23 @@ def test_the_search_index_knows_the_claims(tiny: Site) -> None:
     assert "claim-tiny-ttft" in index
 
 
+def test_a_link_by_a_label_alone_is_no_matter_of_claims(tiny: Site) -> None:
+    tiny.page("guide", "# Guide\n\n(here)=\n## Report it\n\nSee [this](here).\n")
+    assert 'href="#here"' in built(tiny).html("pages/guide")
+
+
+def test_the_ledger_is_whole_in_parallel_builds_too(tiny: Site) -> None:
+    for number in range(4):
+        tiny.concept(f"c{number}", f"C{number}", claims=CLAIM)
+        cell = CELL.format(name=f"c{number}", value=-3 - number)
+        tiny.notebook(f"concepts/c{number}", cell, title=f"C{number}")
+    done = tiny.build(jobs=2)
+    assert done.warnings == ""
+    assert len(ledger(done).select(".aix-overview a.aix-square")) == 6
+    index = (done.out / "searchindex.js").read_text(encoding="utf-8")
+    assert all(f"C{number}: Time to first token falls" in index for number in range(4))
+
+
 @pytest.mark.browser
 def test_a_filter_hides_rows_and_fades_squares_and_can_be_shared(
     open_page: Callable[..., Page],
@@ -119,6 +136,11 @@ def test_a_filter_hides_rows_and_fades_squares_and_can_be_shared(
     assert rows.count() == total
     verdict = rows.first.get_attribute("data-verdict")
     same = page.locator(f'.aix-ledger tr[data-verdict="{verdict}"]').count()
+    kind = page.get_by_role("combobox", name="How we know")
+    measured = page.locator('.aix-ledger tr[data-kind="measured"]').count()
+    kind.select_option("measured")
+    expect(page.locator(".aix-filter output")).to_have_text(f"{measured} of {total} claims")
+    kind.select_option("")
     page.get_by_role("combobox", name="Verdict").select_option(verdict)
     expect(page.locator(".aix-filter output")).to_have_text(f"{same} of {total} claims")
     assert page.locator(".aix-ledger tr[data-verdict]:not([hidden])").count() == same

@@ -10,6 +10,7 @@ from test_browser import CONCEPTS, PATIENCE_MS, sideways
 
 pytestmark = pytest.mark.browser
 A4_WIDTH = 794
+UNWANTED = (".bd-sidebar-primary", ".prev-next-footer", ".aix-answers", ".cell details.hide")
 
 
 @pytest.fixture
@@ -28,6 +29,7 @@ def printed(open_page: Callable[..., Page]) -> Callable[[str], Page]:
 @pytest.mark.parametrize("docname", CONCEPTS)
 def test_figures_and_folded_parts_are_printed(printed: Callable[[str], Page], docname: str) -> None:
     page = printed(docname)
+    assert page.locator("figure.aix-figure").count() >= 2
     for figure in page.locator("figure.aix-figure").all():
         expect(figure).to_have_attribute("data-state", "ready", timeout=PATIENCE_MS)
         expect(figure.locator(".aix-drawing")).to_be_visible()
@@ -41,11 +43,8 @@ def test_controls_answers_and_the_code_behind_figures_are_not(
     printed: Callable[[str], Page], docname: str
 ) -> None:
     page = printed(docname)
-    for unwanted in (
-        ".bd-sidebar-primary",
-        ".prev-next-footer",
-        ".aix-answers",
-        ".cell details.hide",
-    ):
-        for part in page.locator(unwanted).all():
+    for unwanted in UNWANTED:
+        parts = page.locator(unwanted).all()
+        assert parts, f"{unwanted} names nothing on this page"
+        for part in parts:
             expect(part).to_be_hidden()

@@ -6,10 +6,12 @@ import json
 from pathlib import Path
 
 import pytest
+from aixdocs import recorded
 from bs4 import BeautifulSoup
 from test_claims import CELL
 from tiny import CLAIM, Site
 
+from aiexplained import records
 from aiexplained.reach import fingerprint_of
 
 FUNCTION = "aiexplained.serving.block_cache:block_hashes"
@@ -76,6 +78,35 @@ def test_the_mark_comes_and_goes_without_executing_anything(site: Site) -> None:
     again = site.build()
     assert again.executed == 0
     assert CHANGED in again.html("concepts/tiny")
+
+
+def test_a_record_whose_function_is_gone_is_marked_too(site: Site) -> None:
+    path = put_record(site, "x")
+    path.write_text(path.read_text("utf-8").replace("block_hashes", "no_such_function"), "utf-8")
+    built = site.build()
+    assert built.warnings == ""
+    assert CHANGED in built.html("concepts/tiny")
+
+
+def test_an_edit_of_the_package_marks_without_executing(
+    site: Site, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    put_record(site, fingerprint_of(FUNCTION))
+    assert CHANGED not in site.build().html("concepts/tiny")
+    # As if block_hashes had been edited: another fingerprint, and a newer file of the package.
+    monkeypatch.setattr(records, "fingerprint_of", lambda function: "edited")
+    (tmp_path / "package" / "aiexplained").mkdir(parents=True)
+    (tmp_path / "package" / "aiexplained" / "edited.py").write_text("")
+    monkeypatch.setattr(recorded, "PACKAGE_ROOT", tmp_path / "package")
+    again = site.build()
+    assert again.executed == 0
+    assert CHANGED in again.html("concepts/tiny")
+    assert CHANGED in again.html("pages/claims")
+
+
+def test_a_record_that_cannot_be_read_is_named(site: Site) -> None:
+    put_record(site, "x").write_text("<<<<<<< ours", encoding="utf-8")
+    assert "speed--seed=0.json: no JSON" in site.build().warnings
 
 
 def test_an_unknown_study_is_a_located_warning(site: Site) -> None:

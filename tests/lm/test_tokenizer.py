@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
-from aiexplained.lm import Tokenizer
+from aiexplained.lm import Tokenizer, encode_documents, train_tokenizer
 
 MESSAGES = [{"role": "user", "content": "the cat?"}, {"role": "assistant", "content": "sat\n"}]
 DEFAULT = "{{ '<|im_start|>system\nYou are a cat<|im_end|>\n' }}"
@@ -100,7 +100,7 @@ TEXTS = ["the cat sat on the mat", "the rat sat on the cat", "naïve café 42"] 
 
 
 def test_a_trained_tokenizer_gives_any_text_back() -> None:
-    tokenizer = Tokenizer.from_texts(TEXTS, vocab_size=271)
+    tokenizer = train_tokenizer(TEXTS, vocab_size=271)
     assert tokenizer.vocab_size == 271
     for text in (*TEXTS, "never seen: ß€😀\n\t"):
         assert tokenizer.decode(tokenizer.encode(text)) == text
@@ -108,13 +108,13 @@ def test_a_trained_tokenizer_gives_any_text_back() -> None:
 
 
 def test_the_same_texts_train_the_same_tokenizer() -> None:
-    first, second = (Tokenizer.from_texts(TEXTS, vocab_size=271) for _ in range(2))
+    first, second = (train_tokenizer(TEXTS, vocab_size=271) for _ in range(2))
     assert first.tokens(range(271)) == second.tokens(range(271))
 
 
 def test_documents_are_joined_by_the_token_that_ends_a_text() -> None:
-    tokenizer = Tokenizer.from_texts(TEXTS, vocab_size=271)
-    ids = tokenizer.documents(["the cat", "the mat"]).tolist()
+    tokenizer = train_tokenizer(TEXTS, vocab_size=271)
+    ids = encode_documents(tokenizer, ["the cat", "the mat"]).tolist()
     end = tokenizer.token_id("<|endoftext|>")
     assert ids == [*tokenizer.encode("the cat"), end, *tokenizer.encode("the mat"), end]
     assert ids.count(end) == 2
@@ -122,4 +122,4 @@ def test_documents_are_joined_by_the_token_that_ends_a_text() -> None:
 
 def test_a_vocabulary_without_room_for_merges_is_refused() -> None:
     with pytest.raises(ValueError, match="more than 257, got 257"):
-        Tokenizer.from_texts(TEXTS, vocab_size=257)
+        train_tokenizer(TEXTS, vocab_size=257)

@@ -55,9 +55,24 @@ def test_the_title_and_the_text_count_what_was_seen() -> None:
 def test_what_lies_beyond_the_edge_is_drawn_there_and_said_in_full() -> None:
     shown = effects_figure([table(row(-250, -260, -240), title="Far"), table(row(-20, -21, -19))])
     assert shown is not None
-    text = shown.drawing.item
-    assert "triangle" in text
-    assert "1000" in text, "the table has the number itself"
-    assert str(MOST) in text or "260" in text
-    assert json.loads(text)
-    assert "Far" in text
+    (data,) = columns_with("drawn", json.loads(shown.drawing.item))
+    assert data["drawn"] == [MOST, pytest.approx(80)]
+    assert data["share"] == [1000, 80]
+    assert data["marker"] == ["triangle", "diamond"]
+    assert data["concept"] == ["Far", "Tiny"]
+
+
+def columns_with(name: str, node: Any) -> list[dict[str, Any]]:
+    """Data of all column sources below ``node`` that have a column of this name."""
+    if isinstance(node, list):
+        return [found for child in node for found in columns_with(name, child)]
+    if not isinstance(node, dict):
+        return []
+    entries = node.get("entries")
+    own = dict(entries) if isinstance(entries, list) and all(map(is_pair, entries)) else {}
+    found = [own] if name in own else []
+    return found + [more for child in node.values() for more in columns_with(name, child)]
+
+
+def is_pair(entry: Any) -> bool:
+    return isinstance(entry, list) and len(entry) == 2 and isinstance(entry[0], str)

@@ -33,7 +33,9 @@ page.
 
 from __future__ import annotations
 
+import zlib
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from sphinx.application import Sphinx
@@ -50,4 +52,13 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_config_value("aix_repository", "", "html", [str])
     for part in PARTS:
         import_module(f"{__name__}.{part}").setup(app)
-    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
+    return {
+        "version": "1", "env_version": _own_version(), "parallel_read_safe": True,
+        "parallel_write_safe": True,
+    }  # fmt: skip
+
+
+def _own_version() -> int:
+    """A number that changes with this extension, so that an edit of it builds every page anew."""
+    files = sorted(Path(__file__).parent.glob("*.py"))
+    return zlib.crc32(b"".join(path.read_bytes() for path in files))

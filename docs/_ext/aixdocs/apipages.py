@@ -29,7 +29,7 @@ METHODS = (staticmethod, classmethod, property)
 
 def undocumented(module: ModuleType) -> Iterator[str]:
     """Public functions, classes and methods of ``module`` that have no docstring."""
-    for name in _public_names(module):
+    for name in public_names(module):
         value = getattr(module, name)
         if inspect.isclass(value) or inspect.isroutine(value):
             if not _documented(value):
@@ -37,7 +37,8 @@ def undocumented(module: ModuleType) -> Iterator[str]:
             yield from (f"{name}.{method}" for method in _bare_methods(value))
 
 
-def _public_names(module: ModuleType) -> list[str]:
+def public_names(module: ModuleType) -> list[str]:
+    """Names that ``module`` offers."""
     own = (
         name
         for name, value in vars(module).items()

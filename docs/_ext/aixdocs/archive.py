@@ -12,13 +12,15 @@ import hashlib
 import zipfile
 from pathlib import Path
 
-NAME = "ai-explained"
+from aiexplained import __version__
+
+NAME = f"ai-explained-{__version__}"
 LONG_AGO = (1980, 1, 1, 0, 0, 0)
 NOT_NEEDED = (".buildinfo", ".doctrees", "objects.inv", "_headers")
 
 
 def pack(site: Path, folder: Path) -> Path:
-    """Write ``ai-explained.zip`` and ``ai-explained.zip.sha256`` to ``folder``.
+    """Write the site as ``<NAME>.zip``, and ``<NAME>.zip.sha256``, to ``folder``.
 
     Raises:
         ValueError: if ``site`` holds no start page.

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
+
 from docutils import nodes
 from sphinx.writers.html5 import HTML5Translator
 
 from aiexplained.registry import Claim, Concept, Source, Verdict
-
-SYMBOLS = {
-    Verdict.REPRODUCED: "✓",
-    Verdict.DIRECTION: "↗",
-    Verdict.ARITHMETIC: "=",
-    Verdict.NOT_REPRODUCED: "✗",
-    Verdict.NOT_TESTABLE: "○",
-}
+from aiexplained.viz.claims import SIGNS
 
 
 class reported(nodes.inline):  # noqa: N801 (docutils names nodes in lower case)
@@ -25,7 +21,18 @@ def verdict_class(verdict: Verdict) -> list[str]:
 
 
 def badge(verdict: Verdict) -> nodes.inline:
-    return nodes.inline("", f"{SYMBOLS[verdict]} {verdict.value}", classes=verdict_class(verdict))
+    return nodes.inline("", f"{SIGNS[verdict]} {verdict.value}", classes=verdict_class(verdict))
+
+
+def verdict_counts(concepts: Iterable[Concept]) -> list[tuple[Verdict, int]]:
+    """How many claims have which verdict; verdicts that none has are left out."""
+    counts = Counter(claim.verdict for concept in concepts for claim in concept.claims)
+    return [(verdict, counts[verdict]) for verdict in Verdict if counts[verdict]]
+
+
+def counted(number: int, noun: str) -> str:
+    """``1 claim``, ``2 claims``."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def short_citation(source: Source) -> str:

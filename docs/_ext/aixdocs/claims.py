@@ -69,6 +69,10 @@ class ClaimsDomain(Domain):
                 anchor = row_id(concept.name, row["id"])
                 yield text, text, "claim", concept.page, anchor, 1
 
+    def resolve_any_xref(self, *_: Any) -> list[tuple[str, nodes.Element]]:
+        """Claims are found by the search, not by links that name no role."""
+        return []
+
     def merge_domaindata(self, docnames: Iterable[str], otherdata: Mapping[str, Any]) -> None:
         """Nothing of its own to merge: the tables are."""
 

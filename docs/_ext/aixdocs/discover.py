@@ -7,16 +7,14 @@ document that is in no table of contents.
 
 from __future__ import annotations
 
-from collections import Counter
-
 from docutils import nodes
 from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-from aiexplained.registry import Concept, Verdict
+from aiexplained.registry import Concept
 
-from .badges import SYMBOLS, verdict_class
+from .badges import SIGNS, verdict_class, verdict_counts
 from .lookup import every_concept
 from .pictures import picture_slot
 
@@ -54,12 +52,10 @@ class ConceptCards(SphinxDirective):
 
 def tally(concept: Concept) -> list[nodes.Node]:
     """How many claims of the concept have which verdict, as small badges."""
-    counts = Counter(claim.verdict for claim in concept.claims)
     found: list[nodes.Node] = []
-    for verdict in Verdict:
-        if counts[verdict]:
-            text = f"{SYMBOLS[verdict]} {counts[verdict]} {verdict.value}"
-            found += [nodes.Text(" "), nodes.inline("", text, classes=verdict_class(verdict))]
+    for verdict, number in verdict_counts([concept]):
+        text = f"{SIGNS[verdict]} {number} {verdict.value}"
+        found += [nodes.Text(" "), nodes.inline("", text, classes=verdict_class(verdict))]
     return found
 
 

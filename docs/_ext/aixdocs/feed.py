@@ -17,12 +17,12 @@ from sphinx.application import Sphinx
 
 from aiexplained.registry import Concept
 
-from .fulltext import address, article
+from .addresses import BUILDERS, address, site_address, write_or_remove
+from .fulltext import article
 from .lookup import concepts
 
 NAME = "feed.xml"
 ATOM = "http://www.w3.org/2005/Atom"
-BUILDERS = ("html", "dirhtml")
 NOT_NEWS = "h1, .aix-head-facts, .aix-head-links"
 NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """Characters that XML cannot hold; the output of a cell may."""
@@ -32,14 +32,13 @@ def write_feed(app: Sphinx, error: Exception | None) -> None:
     """Write the feed; remove the one of an earlier build where the site has no address now."""
     if error or app.builder.name not in BUILDERS:
         return
-    target = Path(app.outdir, NAME)
     found = [c for c in concepts(app.env) if c.page in app.env.found_docs]
+    text = ""
     if app.config.html_baseurl and found:
-        feed = ET.ElementTree(feed_of(app, found))
+        feed = feed_of(app, found)
         ET.indent(feed)
-        feed.write(target, encoding="utf-8", xml_declaration=True)
-    else:
-        target.unlink(missing_ok=True)
+        text = ET.tostring(feed, encoding="unicode", xml_declaration=True)
+    write_or_remove(app, NAME, text)
 
 
 def feed_of(app: Sphinx, found: list[Concept]) -> ET.Element:
@@ -48,8 +47,8 @@ def feed_of(app: Sphinx, found: list[Concept]) -> ET.Element:
     feed = ET.Element("feed", {"xmlns": ATOM, "xml:lang": app.config.language})
     _add(feed, "id", home)
     _add(feed, "title", app.config.project)
-    _add(feed, "updated", instant(found[0].date))
-    _add(feed, "link", rel="self", type="application/atom+xml", href=feed_address(app))
+    _add(feed, "updated", instant(max(c.revised or c.date for c in found)))
+    _add(feed, "link", rel="self", type="application/atom+xml", href=site_address(app, NAME))
     _add(feed, "link", rel="alternate", type="text/html", href=home)
     _add(_add(feed, "author"), "name", app.config.author)
     _add(feed, "rights", app.config.copyright)
@@ -64,7 +63,7 @@ def _add_entry(app: Sphinx, feed: ET.Element, concept: Concept) -> None:
     _add(entry, "id", page)
     _add(entry, "title", f"{concept.title}: {concept.headline}")
     _add(entry, "published", instant(concept.date))
-    _add(entry, "updated", instant(concept.date))
+    _add(entry, "updated", instant(concept.revised or concept.date))
     _add(entry, "link", rel="alternate", type="text/html", href=page)
     _add(entry, "category", term=concept.tag)
     _add(entry, "summary", concept.summary)
@@ -82,10 +81,6 @@ def text_of(app: Sphinx, concept: Concept, page: str) -> str:
 def instant(date: str) -> str:
     """The first second of an ISO date, as RFC 3339 writes it."""
     return f"{date}T00:00:00Z"
-
-
-def feed_address(app: Sphinx) -> str:
-    return f"{app.config.html_baseurl.rstrip('/')}/{NAME}"
 
 
 def _add(parent: ET.Element, name: str, text: str | None = None, **attributes: str) -> ET.Element:

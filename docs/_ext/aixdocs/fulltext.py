@@ -7,13 +7,11 @@ a formula its MathML.
 
 from __future__ import annotations
 
-import posixpath
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urljoin
 
 from bs4 import BeautifulSoup, Comment, Tag
-from sphinx.application import Sphinx
 
 DROPPED = (
     "script, style, button, input, output, a.headerlink, .aix-live, .aix-noscript, .aix-data, "
@@ -25,12 +23,6 @@ UNWRAPPED = "noscript, .katex, .katex-display, .katex-mathml, summary > p, aix-q
 PLAIN = {".aix-question fieldset": "div", ".aix-question legend": "p",
          ".aix-choices": "ul", ".aix-choice": "li"}  # fmt: skip
 ADDRESSES = ("href", "src")
-
-
-def address(app: Sphinx, docname: str) -> str:
-    """Address of a page on the published site; empty while the site has none."""
-    base = app.config.html_baseurl
-    return posixpath.join(base, app.builder.get_target_uri(docname)) if base else ""
 
 
 def article(page: Path, *, base: str = "") -> Tag:

@@ -40,7 +40,7 @@ def site_code_points(out: Path) -> set[int]:
     """Code points of all icons that the site in ``out`` may show."""
     static = out / "_static"
     pages = [path for path in out.rglob("*.html") if static not in path.parents]
-    files = [*pages, *static.glob("scripts/*.js")]
+    files = [*pages, *(p for p in static.rglob("*.js") if "bokeh" not in p.parts)]
     styles, others = ([p.read_text("utf-8") for p in ps] for ps in (static.rglob("*.css"), files))
     return code_points(styles, others)
 
@@ -69,7 +69,9 @@ def cut_fonts(app: Sphinx, exception: Exception | None) -> None:
         kept = Path(app.doctreedir, "icons", f"{key}.woff2")
         if not kept.is_file():
             kept.parent.mkdir(exist_ok=True)
-            kept.write_bytes(cut_font(font, points))
+            part = kept.with_suffix(".part")
+            part.write_bytes(cut_font(font, points))
+            part.replace(kept)
         shutil.copyfile(kept, font)
 
 

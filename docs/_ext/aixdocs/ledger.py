@@ -8,7 +8,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +21,9 @@ from aiexplained.registry import Concept, Kind, Reading, Verdict
 from aiexplained.viz.claims import row_id
 from aiexplained.viz.render import figure_node
 
+from .addresses import up_from
 from .alone import is_left_out
-from .badges import SYMBOLS, badge, verdict_class
+from .badges import SIGNS, badge, counted, verdict_class, verdict_counts
 from .claims import LEDGERS, claims_part, shown_tables
 from .lookup import concepts, every_concept, warn
 
@@ -84,20 +84,15 @@ def _judge_all(env: BuildEnvironment, ledger: nodes.Node) -> None:
 
 
 def _tally(found: tuple[Concept, ...]) -> nodes.paragraph:
-    counts = Counter(claim.verdict for concept in found for claim in concept.claims)
-    total = sum(counts.values())
-    line = nodes.paragraph("", f"{_count(total, 'claim')} of {_count(len(found), 'concept')}: ")
+    counts = verdict_counts(found)
+    claims = counted(sum(number for _, number in counts), "claim")
+    line = nodes.paragraph("", f"{claims} of {counted(len(found), 'concept')}: ")
     line["classes"] += ["aix-tally"]
-    for verdict in Verdict:
-        if counts[verdict]:
-            part = nodes.inline("", classes=["aix-tally-part"])
-            part += [nodes.strong("", str(counts[verdict])), nodes.Text(" "), badge(verdict)]
-            line += [part, nodes.Text(" ")]
+    for verdict, number in counts:
+        part = nodes.inline("", classes=["aix-tally-part"])
+        part += [nodes.strong("", str(number)), nodes.Text(" "), badge(verdict)]
+        line += [part, nodes.Text(" ")]
     return line
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _overview(found: tuple[Concept, ...]) -> nodes.bullet_list:
@@ -108,7 +103,7 @@ def _overview(found: tuple[Concept, ...]) -> nodes.bullet_list:
         squares = nodes.inline("", classes=["aix-squares"])
         for claim in sorted(concept.claims, key=lambda c: order.index(c.verdict)):
             said = f"{claim.statement}: {claim.verdict.value}"
-            sign = nodes.inline("", SYMBOLS[claim.verdict])
+            sign = nodes.inline("", SIGNS[claim.verdict])
             link = nodes.reference(
                 "", "", sign, refid=row_id(concept.name, claim.id), internal=True, reftitle=said,
                 classes=["aix-square", *verdict_class(claim.verdict)],
@@ -131,7 +126,7 @@ def _effects(app: Sphinx, doctree: nodes.document) -> list[nodes.Node]:
 
 
 def _downloads(app: Sphinx, docname: str) -> nodes.paragraph:
-    up = "../" * app.builder.get_target_uri(docname).count("/")
+    up = up_from(app, docname)
     line = nodes.paragraph("", "For programs: ", classes=["aix-downloads"])
     for number, name in enumerate((JSON_NAME, CSV_NAME)):
         line += nodes.Text(", " if number else "")

@@ -15,10 +15,9 @@ from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 
-from .fulltext import address
+from .addresses import BUILDERS, address, write_or_remove
 
 NAME = "llms.txt"
-BUILDERS = ("html", "dirhtml")
 DESCRIPTION = re.compile(r'<meta (?=[^>]*\bname="description")[^>]*\bcontent="([^"]*)"')
 NO_CAPTION = "Pages"
 
@@ -27,11 +26,7 @@ def write_llms(app: Sphinx, error: Exception | None) -> None:
     """Write the file; remove the one of an earlier build where the site has no address now."""
     if error or app.builder.name not in BUILDERS:
         return
-    target = Path(app.outdir, NAME)
-    if app.config.html_baseurl:
-        target.write_text(llms_text(app), encoding="utf-8")
-    else:
-        target.unlink(missing_ok=True)
+    write_or_remove(app, NAME, llms_text(app) if app.config.html_baseurl else "")
 
 
 def llms_text(app: Sphinx) -> str:

@@ -18,16 +18,15 @@ from typing import Any
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 
-from .fulltext import address
+from .addresses import BUILDERS, address
 from .lookup import warn
 
 KEY = "moved_from"
 WRITTEN = "moved.json"
 """File beside the doctrees that lists the pages written last time, to remove those given up."""
 
-BUILDERS = ("html", "dirhtml")
 GENERATED = {"genindex", "py-modindex", "search"}
-PAGE_NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)*")
+PAGE_NAME = re.compile(r"[a-zA-Z0-9][\w.-]*(/[a-zA-Z0-9][\w.-]*)*(?<!/index)")
 HTML = """\
 <!DOCTYPE html>
 <html lang="{language}">

@@ -23,20 +23,20 @@ from sphinx.environment import BuildEnvironment
 from aiexplained.viz.html import FIGURE_MIME
 
 from . import notebookcells, notebookmd
+from .addresses import BUILDERS, address, up_from
 from .card import page_facts
 from .fresh import PAGES, last_execution
-from .fulltext import address, article
+from .fulltext import article
 
 FOLDER = "notebooks"
 MADE_BY = tuple(Path(file) for file in (__file__, notebookcells.__file__, notebookmd.__file__))
-BUILDERS = ("html", "dirhtml")
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
 }
 """The same whether a page was executed or its results came from the cache."""
 
-NOTE = "This notebook is a page of {project}{link}, executed on {date}."
+NOTE = "This notebook is a page of {project}{link}, with its results."
 FIGURES_NOTE = "The figures come to life as you run the cells, or choose “Trust Notebook”."
 
 GET_PACKAGE = """\
@@ -81,8 +81,8 @@ def add_links(app: Sphinx, doctree: nodes.document, docname: str) -> None:
     """Offer the notebook below the title of an executed page, or in the head that stands there."""
     if app.builder.name not in BUILDERS or last_execution(app.env, docname) is None:
         return
-    up = "../" * app.builder.get_target_uri(docname).count("/")
-    links = [f'<a href="{up}{FOLDER}/{docname}.ipynb" download>Download as notebook</a>']
+    file = f"{up_from(app, docname)}{FOLDER}/{docname}.ipynb"
+    links = [f'<a href="{file}" download>Download as notebook</a>']
     if colab := colab_address(app, docname):
         links.append(f'<a href="{html.escape(colab)}">Open in Colab</a>')
     facts = next(iter(doctree.findall(page_facts)), None)
@@ -148,8 +148,7 @@ def opening(app: Sphinx, docname: str, executed: NotebookNode) -> list[NotebookN
     config = app.config
     where = address(app, docname)
     link = f" ([the page itself]({where}))" if where else ""
-    date = last_execution(app.env, docname)
-    notes = [NOTE.format(project=config.project, link=link, date=date)]
+    notes = [NOTE.format(project=config.project, link=link)]
     outputs = (output for cell in executed.cells for output in cell.get("outputs", []))
     if any(FIGURE_MIME in output.get("data", {}) for output in outputs):
         notes.append(FIGURES_NOTE)

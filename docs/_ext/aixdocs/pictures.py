@@ -12,9 +12,12 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 
+from .addresses import up_from
 from .perpage import PerPage
 
-FIRST_FIGURES = PerPage("aix_first_figures")
+FIGURES = PerPage("aix_figure_hashes")
+"""Hashes of the figures of each page, in its order."""
+
 SLOTS = PerPage("aix_picture_slots")
 PICTURES = "aix-pictures"
 
@@ -24,12 +27,17 @@ class picture_slot(nodes.Element):  # noqa: N801
 
 
 def note(app: Sphinx, doctree: nodes.document) -> None:
-    """Note the page's first figure, and whether the page shows pictures of others."""
-    figure = next((n for n in doctree.findall(nodes.raw) if "aix_figure" in n), None)
-    if figure is not None:
-        FIRST_FIGURES.table(app.env)[app.env.docname] = figure["aix_figure"]["hash"]
+    """Note the page's figures, and whether the page shows pictures of others."""
+    found = [n["aix_figure"]["hash"] for n in doctree.findall(nodes.raw) if "aix_figure" in n]
+    if found:
+        FIGURES.table(app.env)[app.env.docname] = found
     if next(iter(doctree.findall(picture_slot)), None) is not None:
         SLOTS.table(app.env)[app.env.docname] = True
+
+
+def first_figure(env: BuildEnvironment, docname: str) -> str | None:
+    """Hash of the first figure of a page."""
+    return next(iter(FIGURES.table(env).get(docname, [])), None)
 
 
 def rewrite(app: Sphinx, env: BuildEnvironment) -> list[str]:
@@ -40,10 +48,9 @@ def rewrite(app: Sphinx, env: BuildEnvironment) -> list[str]:
 def fill(app: Sphinx, doctree: nodes.document, docname: str) -> None:
     folder = Path(app.srcdir, app.config.aix_pictures)
     for slot in list(doctree.findall(picture_slot)):
-        figure = FIRST_FIGURES.table(app.env).get(slot["page"])
-        name = f"{figure}.png"
+        name = f"{first_figure(app.env, slot['page'])}.png"
         if app.builder.format == "html" and (folder / name).is_file():
-            up = "../" * app.builder.get_target_uri(docname).count("/")
+            up = up_from(app, docname)
             html = (
                 f'<img class="aix-card-picture" src="{up}_static/{PICTURES}/{name}" alt="" '
                 'loading="lazy">'
@@ -58,5 +65,5 @@ def setup(app: Sphinx) -> None:
     app.connect("doctree-read", note)
     app.connect("env-updated", rewrite)
     app.connect("doctree-resolved", fill)
-    FIRST_FIGURES.connect(app)
+    FIGURES.connect(app)
     SLOTS.connect(app)

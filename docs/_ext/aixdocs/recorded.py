@@ -21,7 +21,9 @@ from aiexplained.provenance import PACKAGE_ROOT
 
 from .lookup import concepts, warn
 from .perpage import PerPage
+from .shown import Shown
 
+SHOWN = Shown("records")
 USES = PerPage("aix_recorded_uses")
 """Studies, as ``concept/study``, that each page shows something of."""
 
@@ -42,15 +44,21 @@ class RecordedRole(SphinxRole):
 
 
 def summary(env: BuildEnvironment, study: str) -> records.Summary | None:
-    """What is recorded of ``concept/study``; ``None`` if nothing is."""
+    """What is recorded of ``concept/study``; ``None`` if nothing is, or it cannot be read."""
     found: dict[str, records.Summary | None] = env.aix_recorded_summaries
     if study not in found:
-        concept, _, name = study.partition("/")
-        try:
-            found[study] = records.summarize(records.load(concept, name, folder=_folder(env)))
-        except (RecordError, LookupError):
-            found[study] = None
+        found[study] = _summarize(env, *study.partition("/")[::2])
     return found[study]
+
+
+def _summarize(env: BuildEnvironment, concept: str, study: str) -> records.Summary | None:
+    if not any((_folder(env) / concept).glob(f"{study}--*.json")):
+        return None
+    try:
+        return records.summarize(records.load(concept, study, folder=_folder(env)))
+    except RecordError as error:
+        warn(str(error), None)
+        return None
 
 
 def studies(env: BuildEnvironment) -> list[str]:
@@ -92,10 +100,8 @@ def note_uses(app: Sphinx, doctree: nodes.document) -> None:
 
 def rewrite(app: Sphinx, env: BuildEnvironment) -> list[str]:
     """Pages that say something else about their records than when they were written."""
-    now = {page: [summary(env, s) for s in used] for page, used in USES.table(env).items()}
-    before = getattr(env, "aix_recorded_shown", {})
-    env.aix_recorded_shown = now
-    return [page for page, shown in now.items() if before.get(page) != shown]
+    uses = USES.table(env).items()
+    return SHOWN.changed(app, {page: repr([summary(env, s) for s in used]) for page, used in uses})
 
 
 def fill(app: Sphinx, doctree: nodes.document, docname: str) -> None:

@@ -6,31 +6,28 @@ the others too. Written after each build, and only where the site has an address
 
 from __future__ import annotations
 
-from pathlib import Path
 from xml.etree import ElementTree as ET
 
 from sphinx.application import Sphinx
 
-from .fulltext import address
+from .addresses import BUILDERS, address, write_or_remove
 
 NAME = "sitemap.xml"
 NAMESPACE = "http://www.sitemaps.org/schemas/sitemap/0.9"
-BUILDERS = ("html", "dirhtml")
 
 
 def write_sitemap(app: Sphinx, error: Exception | None) -> None:
     """Write the map; remove the one of an earlier build where the site has no address now."""
     if error or app.builder.name not in BUILDERS:
         return
-    target = Path(app.outdir, NAME)
     if not app.config.html_baseurl:
-        target.unlink(missing_ok=True)
+        write_or_remove(app, NAME, "")
         return
     pages = ET.Element("urlset", xmlns=NAMESPACE)
     for docname in sorted(app.env.found_docs):
         ET.SubElement(ET.SubElement(pages, "url"), "loc").text = address(app, docname)
     ET.indent(pages)
-    ET.ElementTree(pages).write(target, encoding="utf-8", xml_declaration=True)
+    write_or_remove(app, NAME, ET.tostring(pages, encoding="unicode", xml_declaration=True))
 
 
 def setup(app: Sphinx) -> None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import html
 import re
 import shutil
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,19 +19,20 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 
-from aiexplained.registry import Concept, Verdict
+from aiexplained.registry import Concept
 
-from .badges import SYMBOLS, verdict_class
+from .addresses import BUILDERS, address, site_address
+from .badges import SIGNS, counted, verdict_class, verdict_counts
 from .feed import instant
-from .fulltext import address
 from .lookup import concepts
-from .pictures import FIRST_FIGURES
+from .pictures import first_figure
+from .shown import Shown
 from .socialcards import FOLDER, HEIGHT, LIST, WIDTH, Card, write_list
 
-BUILDERS = ("html", "dirhtml")
 LONGEST = 200
 """Characters of a description; search engines and chats cut longer ones themselves, anywhere."""
 
+SHOWN = Shown("cards")
 MOSAIC = 4
 """Figures on the site's own card: the first ones of the newest concepts."""
 
@@ -76,7 +76,7 @@ def graph(app: Sphinx, page: str, concept: Concept | None, text: str) -> Iterato
         yield "article:published_time", instant(concept.date)
         yield "article:section", concept.tag
     if card := shown_card(app, page):
-        yield "og:image", f"{app.config.html_baseurl.rstrip('/')}/{FOLDER}/{card.name}.png"
+        yield "og:image", site_address(app, f"{FOLDER}/{card.name}.png")
         yield "og:image:type", "image/png"
         yield "og:image:width", str(WIDTH)
         yield "og:image:height", str(HEIGHT)
@@ -122,7 +122,7 @@ def wanted_cards(app: Sphinx) -> dict[str, Card]:
     found = [c for c in concepts(env) if c.page in env.found_docs]
     cards = {c.page: concept_card(env, c) for c in found}
     claims = sum(len(concept.claims) for concept in found)
-    noted = f"{_count(len(found), 'concept')}, {_count(claims, 'claim')} judged" if found else ""
+    noted = f"{counted(len(found), 'concept')}, {counted(claims, 'claim')} judged" if found else ""
     cards[app.config.root_doc] = Card(
         site=env.config.project, tag="", title="", note=noted, tally=tally(found),
         headline=env.config.aix_tagline or env.config.project,
@@ -132,8 +132,8 @@ def wanted_cards(app: Sphinx) -> dict[str, Card]:
 
 
 def concept_card(env: BuildEnvironment, concept: Concept) -> Card:
-    first = FIRST_FIGURES.table(env).get(concept.page)
-    claims = f"{_count(len(concept.claims), 'claim')} judged" if concept.claims else ""
+    first = first_figure(env, concept.page)
+    claims = f"{counted(len(concept.claims), 'claim')} judged" if concept.claims else ""
     return Card(
         site=env.config.project, tag=concept.tag, title=concept.title, note=claims,
         headline=concept.headline, tally=tally([concept]),
@@ -142,16 +142,10 @@ def concept_card(env: BuildEnvironment, concept: Concept) -> Card:
 
 
 def tally(found: Iterable[Concept]) -> tuple[tuple[str, str], ...]:
-    counts = Counter(claim.verdict for concept in found for claim in concept.claims)
     return tuple(
-        (verdict_class(verdict)[-1], f"{SYMBOLS[verdict]} {counts[verdict]} {verdict.value}")
-        for verdict in Verdict
-        if counts[verdict]
+        (verdict_class(verdict)[-1], f"{SIGNS[verdict]} {number} {verdict.value}")
+        for verdict, number in verdict_counts(found)
     )
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def shown_card(app: Sphinx, page: str) -> Card | None:
@@ -169,10 +163,8 @@ def card_file(app: Sphinx, card: Card) -> Path:
 
 def pages_with_new_cards(app: Sphinx, env: BuildEnvironment) -> list[str]:
     """Pages that show another card than when they were written."""
-    now = {page: shown_card(app, page) for page in env.found_docs}
-    before = getattr(env, "aix_cards_shown", now)
-    env.aix_cards_shown = now
-    return [page for page, card in now.items() if before.get(page) != card]
+    cards = {page: shown_card(app, page) for page in env.found_docs}
+    return SHOWN.changed(app, {page: card.name if card else "" for page, card in cards.items()})
 
 
 def finish(app: Sphinx, error: Exception | None) -> None:

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from jinja2 import Template
 
-from aiexplained.viz.pictures import BROWSERS, FLAGS, find_browser
+from aiexplained.viz.pictures import NoBrowser, open_browser
 
 WIDTH, HEIGHT = 1200, 630
 FOLDER = "_static/aix-social"
@@ -115,8 +115,9 @@ def draw_cards(site: Path, folder: Path, pictures: Path) -> str:
         path.unlink()
     missing = [card for card in cards if not (folder / f"{card.name}.png").is_file()]
     ready = [c for c in missing if all(map(Path.is_file, picture_files(c, pictures)))]
-    problem = _draw(ready, folder, pictures) if ready else None
-    if problem:
+    try:
+        _draw(ready, folder, pictures)
+    except NoBrowser as problem:
         return f"{problem}; {len(missing)} of {len(cards)} social cards are missing"
     waiting = len(missing) - len(ready)
     return (
@@ -125,22 +126,14 @@ def draw_cards(site: Path, folder: Path, pictures: Path) -> str:
     )
 
 
-def _draw(cards: Sequence[Card], folder: Path, pictures: Path) -> str | None:
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        return "playwright is not installed"
-    program = find_browser()
-    if program is None:
-        return f"no browser on the PATH ({', '.join(BROWSERS)})"
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=FLAGS)
+def _draw(cards: Sequence[Card], folder: Path, pictures: Path) -> None:
+    if not cards:
+        return
+    with open_browser() as browser:
         page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT})
         for card in cards:
             page.set_content(card_html(card, pictures), wait_until="load")
             page.screenshot(path=folder / f"{card.name}.png", animations="disabled")
-        browser.close()
-    return None
 
 
 def main(arguments: list[str] | None = None) -> int:

