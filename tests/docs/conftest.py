@@ -17,11 +17,6 @@ from playwright.sync_api import BrowserContext, Page
 DOCS = Path(__file__).parents[2] / "docs"
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Browser tests go last: while they run, the browser's event loop runs in this thread."""
-    items.sort(key=lambda item: item.get_closest_marker("browser") is not None)
-
-
 @pytest.fixture(scope="session")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of the built site: the one that ``AIX_SITE`` names, or built here from nothing."""
