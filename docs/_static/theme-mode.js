@@ -1,4 +1,5 @@
-// Runs before the page is painted, so that a reader of the dark theme sees no white flash.
+// Runs before the page is painted, so that a reader of the dark theme sees no white flash. The
+// theme's own script does the same, but only when the page has been read.
 (() => {
   const root = document.documentElement;
   const chosen = (key) => {
@@ -8,8 +9,9 @@
       return "auto"; // storage is forbidden, as in some private windows
     }
   };
+  const system = matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
   const mode = chosen("mode");
   const theme = chosen("theme");
   root.dataset.mode = mode;
-  root.dataset.theme = theme;
+  root.dataset.theme = mode === "auto" || theme === "auto" ? system : theme;
 })();

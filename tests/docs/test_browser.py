@@ -205,6 +205,22 @@ def test_every_figure_offers_its_data_as_a_table(open_page: OpenPage, docname: s
         expect(figure.locator(".aix-data tbody tr").first).to_be_visible()
 
 
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_the_theme_is_right_before_anything_is_painted(open_page: OpenPage, theme: str) -> None:
+    """As at the moment when the body begins: no script of the theme has run yet."""
+    page = open_page("index", theme="dark" if theme == "light" else "light")
+    page.emulate_media(color_scheme=theme)
+    page.add_init_script("""
+      new MutationObserver((_, observer) => {
+        if (!document.body) return;
+        window.atFirst = document.documentElement.dataset.theme;
+        observer.disconnect();
+      }).observe(document, { childList: true, subtree: true });
+    """)
+    page.reload()
+    assert page.evaluate("window.atFirst") == theme
+
+
 def brightness(figure: Locator) -> float:
     """Mean brightness of a figure as painted, 0 to 255."""
     shot = figure.locator(".aix-drawing").screenshot()
