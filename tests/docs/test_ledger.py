@@ -126,6 +126,19 @@ def test_the_ledger_is_whole_in_parallel_builds_too(tiny: Site) -> None:
     assert all(f"C{number}: Time to first token falls" in index for number in range(4))
 
 
+def test_terms_are_found_once_and_also_after_a_build_of_other_pages(tiny: Site) -> None:
+    tiny.page("words", "# Words\n\n```{glossary}\nprefill\n  Reading the prompt.\n```\n")
+    for edit in ("First.", "Second."):
+        tiny.page("guide", f"# Guide\n\n## Report it\n\n{edit}\n")
+        done = built(tiny)
+        index = (done.out / "searchindex.js").read_text(encoding="utf-8")
+        data = json.loads(index[index.index("(") + 1 : index.rindex(")")])
+        terms = [entry for entry in data["objects"][""] if entry[-1] == "prefill"]
+        assert len(terms) == 1
+        assert "prefill" not in data["indexentries"]
+    assert "prefill" in done.html("genindex")
+
+
 @pytest.mark.browser
 def test_a_filter_hides_rows_and_fades_squares_and_can_be_shared(
     open_page: Callable[..., Page],

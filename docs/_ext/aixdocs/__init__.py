@@ -7,6 +7,7 @@ discover    concept cards and the table of contents, generated from the registry
 card        head of a concept page
 claims      numbers of the sources, verdict badges, links for reporting an error
 ledger      all claims on one page, and as JSON and CSV
+finding     what the search finds beside words and symbols
 recorded    where recorded results come from, and a badge when they are out of date
 status      what the build executed, when and with what
 questions   predictions and recall questions
@@ -41,9 +42,9 @@ from typing import Any
 from sphinx.application import Sphinx
 
 PARTS = (
-    "alone", "lookup", "pictures", "discover", "card", "claims", "ledger", "recorded", "status",
-    "questions", "fold", "fresh", "notebooks", "mathkatex", "assets", "icons", "policy", "feed",
-    "social", "llms", "moved", "sitemap", "apipages",
+    "alone", "lookup", "pictures", "discover", "card", "claims", "ledger", "finding", "recorded",
+    "status", "questions", "fold", "fresh", "notebooks", "mathkatex", "assets", "icons", "policy",
+    "feed", "social", "llms", "moved", "sitemap", "apipages",
 )  # fmt: skip
 
 

@@ -8,13 +8,12 @@ a page is written, each row gets a link for those who found an error in it.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlencode
 
 from docutils import nodes
 from sphinx.application import Sphinx
-from sphinx.domains import Domain, ObjType
 from sphinx.environment import BuildEnvironment
 from sphinx.util.docutils import SphinxRole
 
@@ -52,29 +51,6 @@ class VerdictRole(SphinxRole):
         concept, claim = found
         row = row_id(concept.name, claim.id)
         return [verdict_badge("", "", badge(claim.verdict), row=row)], []
-
-
-class ClaimsDomain(Domain):
-    """Lets the search find claims beside terms and symbols."""
-
-    name = "aixclaims"
-    label = "Claims"
-    object_types = {"claim": ObjType("claim")}  # noqa: RUF012 (as Sphinx declares it)
-
-    def get_objects(self) -> Iterable[tuple[str, str, str, str, str, int]]:
-        tables = shown_tables(self.env)
-        for concept in concepts(self.env):
-            for row in tables.get(concept.name, {"rows": []})["rows"]:
-                text = f"{concept.title}: {row['statement']}"
-                anchor = row_id(concept.name, row["id"])
-                yield text, text, "claim", concept.page, anchor, 1
-
-    def resolve_any_xref(self, *_: Any) -> list[tuple[str, nodes.Element]]:
-        """Claims are found by the search, not by links that name no role."""
-        return []
-
-    def merge_domaindata(self, docnames: Iterable[str], otherdata: Mapping[str, Any]) -> None:
-        """Nothing of its own to merge: the tables are."""
 
 
 def collect(app: Sphinx, doctree: nodes.document) -> None:
@@ -146,7 +122,6 @@ def setup(app: Sphinx) -> None:
     app.add_config_value(
         "aix_corrections", "guide/how-we-judge#report-an-error-or-answer-us", "html", [str]
     )
-    app.add_domain(ClaimsDomain)
     app.add_role("reported", ReportedRole())
     app.add_role("verdict", VerdictRole())
     app.add_node(reported, html=(visit_reported, depart_reported))
