@@ -19,8 +19,12 @@ from aiexplained.registry import read_concept
 
 NAME, TITLE = "sparse_echo_with_a_long_name_2", "Sparse Echo 2.5 (Small), with a Title at the Limit"
 PAGE = "concepts/sparse-echo-with-a-long-name-2"
-INDEX = "# Home\n\n```{concept-cards}\n```\n\n```{toctree}\n:hidden:\n\nclaims\nglossary\n```\n"
+INDEX = (
+    "# Home\n\n```{concept-cards}\n```\n\n"
+    "```{toctree}\n:hidden:\n\nclaims\nglossary\nreference\n```\n"
+)
 CLAIMS = "# Claims\n\n```{claims-ledger}\n```\n"
+REFERENCE = "# Reference\n\n```{api-concepts}\n```\n"
 GLOSSARY = "# Glossary\n\n```{glossary}\ntoken\n  A piece of a word.\n```\n"
 GENERATED = shutil.ignore_patterns("__pycache__", "_build", "_pictures", "jupyter_execute")
 
@@ -36,11 +40,12 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
         elif path.name != "__init__.py":
             path.unlink()
     for path in (REPOSITORY / "docs").glob("_*"):
-        if path.name not in {"_build", "_data", "_pictures"}:
+        if path.name not in {"_build", "_data", "_pictures", "_social"}:
             shutil.copytree(path, root / "docs" / path.name, ignore=GENERATED)
     for name in ("pyproject.toml", "docs/conf.py", "docs/references.bib"):
         shutil.copy(REPOSITORY / name, root / name)
-    for name, text in (("index", INDEX), ("claims", CLAIMS), ("glossary", GLOSSARY)):
+    pages = {"index": INDEX, "claims": CLAIMS, "glossary": GLOSSARY, "reference": REFERENCE}
+    for name, text in pages.items():
         (root / "docs" / f"{name}.md").write_text(text, encoding="utf-8")
     write_skeleton(NAME, TITLE, root)
     return root
@@ -64,6 +69,7 @@ def test_the_page_builds_without_warnings_and_shows_its_figures(checkout: Path) 
     assert TITLE in html.h1.get_text()
     index = BeautifulSoup((checkout / "out" / "index.html").read_text("utf-8"), "html.parser")
     assert [link["href"] for link in index.select("li.aix-card a")] == [f"{PAGE}.html"]
+    assert f"{NAME}.keep_largest" in (checkout / "out" / "reference.html").read_text("utf-8")
     assert "not testable here" in (checkout / "out" / "claims.html").read_text("utf-8")
 
 

@@ -1,7 +1,7 @@
 """Concept title: say the idea in one sentence.
 
 Then say what the mechanism takes and gives, with its equation in the source's notation. This
-skeleton keeps the values of largest size and drops the rest,
+skeleton keeps the values of largest size and drops the rest::
 
     y_i = x_i if i is among the k places of largest |x_i|, else 0                     (Eq. 1)
 
