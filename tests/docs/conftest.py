@@ -23,7 +23,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     built = os.environ.get("AIX_SITE")
     if built:
         assert (Path(built) / "index.html").is_file(), f"AIX_SITE={built} holds no built site"
-        return Path(built)
+        return Path(built).resolve()
     folder = tmp_path_factory.mktemp("site")
     command = [
         sys.executable, "-m", "sphinx", "-b", "html", "-n", "-W", "--keep-going", "-q", "-j", "2",

@@ -65,8 +65,14 @@ def draw_figures(page: Page) -> list[Locator]:
     return figures
 
 
+AT_REST = """() => Promise.allSettled(document.getAnimations()
+  .filter(motion => motion.effect.getComputedTiming().iterations < Infinity)
+  .map(motion => motion.finished))"""
+
+
 def violations(page: Page) -> str:
-    """What axe finds on the page; empty if nothing."""
+    """What axe finds on the page, once colors have come to rest; empty if nothing."""
+    page.evaluate(AT_REST)
     found = Axe().run(page, options=AXE_OPTIONS)
     return found.generate_report() if found.violations_count else ""
 
