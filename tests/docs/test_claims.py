@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from bs4 import BeautifulSoup
-from tiny import CLAIM, Site, notebook
+from tiny import CARDS_INDEX, CLAIM, Site, notebook
 
 CELL = """from pathlib import Path
 from aiexplained import viz
@@ -23,17 +23,19 @@ UNTESTED = """Claim(
 ),"""
 
 
+def claims_site(folder: Path, claims: str = CLAIM + UNTESTED) -> Site:
+    """A concept of these claims, its page and a ledger."""
+    site = Site(folder)
+    site.concept("tiny", "Tiny", claims=claims)
+    site.page("claims", "# Claims\n\n```{claims-ledger}\n```\n")
+    site.notebook("concepts/tiny", CELL.format(name="tiny", value=-10), title="Tiny")
+    site.write("docs/index.md", CARDS_INDEX)
+    return site
+
+
 @pytest.fixture
 def site(tmp_path: Path) -> Site:
-    site = Site(tmp_path)
-    site.concept("tiny", "Tiny", claims=CLAIM + UNTESTED)
-    site.write("docs/pages/claims.md", "# Claims\n\n```{claims-ledger}\n```\n")
-    site.notebook("concepts/tiny", CELL.format(name="tiny", value=-10), title="Tiny")
-    site.write(
-        "docs/index.md",
-        "# Home\n\n```{concept-cards}\n```\n\n```{toctree}\n:glob:\n\npages/*\n```\n",
-    )
-    return site
+    return claims_site(tmp_path)
 
 
 def ledger(site: Site) -> BeautifulSoup:

@@ -11,7 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from bs4 import BeautifulSoup
 from playwright.sync_api import Page, expect
-from test_claims import CELL, UNTESTED
+from test_claims import CELL, UNTESTED, claims_site
 from tiny import CLAIM, Built, Site
 
 from aiexplained.registry import concepts
@@ -19,15 +19,8 @@ from aiexplained.registry import concepts
 
 @pytest.fixture
 def tiny(tmp_path: Path) -> Site:
-    site = Site(tmp_path)
-    site.concept("tiny", "Tiny", claims=UNTESTED + CLAIM)
-    site.page("claims", "# Claims\n\n```{claims-ledger}\n```\n")
+    site = claims_site(tmp_path, claims=UNTESTED + CLAIM)
     site.page("guide", "# Guide\n\n## Report it\n")
-    site.notebook("concepts/tiny", CELL.format(name="tiny", value=-10), title="Tiny")
-    site.write(
-        "docs/index.md",
-        "# Home\n\n```{concept-cards}\n```\n\n```{toctree}\n:glob:\n\npages/*\n```\n",
-    )
     return site
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from aixdocs import recorded
 from bs4 import BeautifulSoup
-from test_claims import CELL
+from test_claims import CELL, claims_site
 from tiny import CLAIM, Site
 
 from aiexplained import records
@@ -36,18 +36,12 @@ def put_record(site: Site, code: str, *, date: str = "2026-03-01", seed: int = 0
 
 @pytest.fixture
 def site(tmp_path: Path) -> Site:
-    site = Site(tmp_path)
+    site = claims_site(tmp_path, claims=RECORDED)
     conf = tmp_path / "docs" / "conf.py"
     conf.write_text(conf.read_text("utf-8") + 'exclude_patterns = ["_data"]\n', "utf-8")
-    site.concept("tiny", "Tiny", claims=RECORDED)
-    site.page("claims", "# Claims\n\n```{claims-ledger}\n```\n")
     site.page("status", "# Status\n\n```{site-status}\n```\n")
     text = "Ours: {recorded}`tiny/speed`."
     site.notebook("concepts/tiny", CELL.format(name="tiny", value=-10), title="Tiny", text=text)
-    site.write(
-        "docs/index.md",
-        "# Home\n\n```{concept-cards}\n```\n\n```{toctree}\n:glob:\n\npages/*\n```\n",
-    )
     return site
 
 

@@ -33,6 +33,9 @@ aix_figures = False
 """
 STATIC = f'html_static_path = ["{(REPOSITORY / "docs" / "_static").as_posix()}"]\n'
 
+CARDS_INDEX = "# Home\n\n```{concept-cards}\n```\n\n```{toctree}\n:glob:\n\npages/*\n```\n"
+"""A start page with the cards of all concepts, for a site that has some."""
+
 CONCEPT = '''"""A concept of a test."""
 
 CONCEPT = Concept(
