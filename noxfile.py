@@ -19,6 +19,7 @@ nox.options.reuse_venv = "yes"
 nox.options.sessions = ["lint", "tests"]
 
 ROOT = Path(__file__).parent
+KERNELS = ROOT / "kernels"
 LOCK = ROOT / "requirements" / "lock.txt"
 SITE = ROOT / "docs" / "_build" / "html"
 PICTURES = ROOT / "docs" / "_pictures"
@@ -70,7 +71,8 @@ class Environment:
 
     def install(self) -> None:
         """Make the environment match the lock; without changes this takes no time."""
-        parts = (LOCK.read_bytes(), (ROOT / "pyproject.toml").read_bytes(), TORCH.encode())
+        projects = (folder / "pyproject.toml" for folder in (ROOT, KERNELS))
+        parts = (LOCK.read_bytes(), *(path.read_bytes() for path in projects), TORCH.encode())
         wanted = hashlib.sha256(b"\0".join(parts)).hexdigest()
         stamp = self.folder / "installed.sha256"
         if not self.python.exists():
@@ -81,7 +83,7 @@ class Environment:
             self.session.log("Installing the locked packages into .nox/env (a few minutes once)")
             self.pip(TORCH)
             self.pip("--require-hashes", "-r", str(LOCK))
-            self.pip("--no-deps", "-e", str(ROOT))
+            self.pip("--no-deps", "-e", str(ROOT), "-e", str(KERNELS))
             stamp.write_text(wanted)
         self.install_weights()
 
@@ -161,9 +163,9 @@ def docs(session: nox.Session) -> None:
     if "serve" in session.posargs:
         env.run(
             "sphinx-autobuild", "-n", "-d", SITE.parent / "doctrees", ROOT / "docs", SITE,
-            "--watch", ROOT / "aiexplained", "--ignore", "*/docs/_build/*",
-            "--ignore", "*/docs/_pictures/*", "--ignore", "*/docs/_social/*",
-            "--ignore", "*/docs/_ipython/*",
+            "--watch", ROOT / "aiexplained", "--watch", KERNELS / "torch-ext",
+            "--ignore", "*/docs/_build/*", "--ignore", "*/docs/_pictures/*",
+            "--ignore", "*/docs/_social/*", "--ignore", "*/docs/_ipython/*",
             *(["--open-browser"] if "open" in session.posargs else []),
         )  # fmt: skip
     elif "open" in session.posargs and not webbrowser.open(index.as_uri()):
@@ -190,16 +192,20 @@ def new(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none")
 def bench(session: nox.Session) -> None:
-    """Measure speed and weight and print them beside their bars; `-- site` runs one benchmark."""
+    """Measure speed and weight and print them beside their bars; `-- site` runs one benchmark.
+
+    Options, as in `-- block_list_attention --record`, go to each benchmark that runs.
+    """
     env = Environment(session)
-    names = session.posargs or BENCHMARKS
+    options = [word for word in session.posargs if word.startswith("--")]
+    names = [word for word in session.posargs if word not in options] or BENCHMARKS
     unknown = set(names) - set(BENCHMARKS)
     if unknown:
         session.error(f"no benchmark {sorted(unknown)}; there are {BENCHMARKS}")
     if "site" in names:
         build_site(env)
     for name in names:
-        env.run("python", ROOT / "benchmarks" / f"{name}.py")
+        env.run("python", ROOT / "benchmarks" / f"{name}.py", *options)
 
 
 @nox.session(venv_backend="none")
@@ -230,19 +236,21 @@ def lowest(session: nox.Session) -> None:
     session.install("uv")
     resolved = Path(session.create_tmp()) / "lowest.txt"
     session.run(
-        "uv", "pip", "compile", "pyproject.toml", "--extra", "all", "--group", "docs",
-        "--resolution", "lowest-direct", "--no-header", "--quiet", "-o", str(resolved),
+        "uv", "pip", "compile", "pyproject.toml", "kernels/pyproject.toml", "--extra", "all",
+        "--group", "docs", "--resolution", "lowest-direct", "--no-header", "--quiet",
+        "-o", str(resolved),
     )  # fmt: skip
     session.install("-r", str(resolved))
-    session.install("--no-deps", "-e", ".")
+    session.install("--no-deps", "-e", ".", "-e", "kernels")
     session.run("python", "-W", "error::ImportWarning", "-c", IMPORT_ALL)
 
 
 IMPORT_ALL = """
-import importlib, pkgutil, aiexplained
-names = [m.name for m in pkgutil.walk_packages(aiexplained.__path__, "aiexplained.")]
+import importlib, pkgutil, aiexplained, aiexplained_kernels
+packages = (aiexplained, aiexplained_kernels)
+names = [m.name for p in packages for m in pkgutil.walk_packages(p.__path__, f"{p.__name__}.")]
 for name in names:
-    if not name.endswith(".__main__"):
+    if not name.endswith(".__main__") and "triton" not in name:
         importlib.import_module(name)
 print(f"imported {len(names)} modules at the lowest declared versions")
 """

@@ -27,10 +27,11 @@ from pathlib import Path
 from typing import Any
 
 from aiexplained.errors import RecordError
+from aiexplained.provenance import PACKAGE_ROOT, fingerprint
 from aiexplained.reach import fingerprint_of
 
 SCHEMA = 1
-VERSIONS_OF = ("aiexplained", "numpy", "torch", "tokenizers", "transformers")
+VERSIONS_OF = ("aiexplained", "numpy", "torch", "tokenizers", "transformers", "triton")
 
 
 @dataclass(frozen=True)
@@ -42,11 +43,14 @@ class Study:
         function: ``"module:function"``; it takes a setting's items as keyword arguments and
             returns plain numbers, strings, lists and dicts.
         settings: One dict a run; a seed is a setting like any other.
+        sources: Files that the result rests on besides the definitions that ``function`` reaches
+            (a kernel's C++, say), relative to the checkout.
     """
 
     name: str
     function: str
     settings: tuple[Mapping[str, Any], ...]
+    sources: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", self.name):
@@ -83,7 +87,10 @@ def data_folder(start: Path | None = None) -> Path:
 
 
 def record(study: Study, folder: Path) -> Iterator[tuple[Path, bool]]:
-    """Run the settings of ``study`` that have no file yet; yield each file, and if it is new."""
+    """Run the settings of ``study`` that have no file yet; yield each file, and if it is new.
+
+    A result with the key ``"device"`` (a GPU's name, say) is recorded as made there.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     for setting in study.settings:
         file = study.file(folder, setting)
@@ -92,7 +99,7 @@ def record(study: Study, folder: Path) -> Iterator[tuple[Path, bool]]:
                 raise RecordError(f"{file} holds another setting than {dict(setting)}")
             yield file, False
             continue
-        code, start = fingerprint_of(study.function), time.perf_counter()
+        code, start = _code_of(study.function, study.sources), time.perf_counter()
         result = study.resolve()(**setting)
         entry = {
             "schema": SCHEMA,
@@ -102,6 +109,10 @@ def record(study: Study, folder: Path) -> Iterator[tuple[Path, bool]]:
             "result": result,
             "provenance": provenance(code, wall_s=time.perf_counter() - start),
         }
+        if study.sources:
+            entry["sources"] = list(study.sources)
+        if isinstance(result, dict) and "device" in result:
+            entry["provenance"]["device"] = result["device"]
         part = file.with_suffix(".part")
         part.write_text(json.dumps(entry, indent=1) + "\n", encoding="utf-8")
         part.replace(file)
@@ -195,20 +206,29 @@ def summarize(entries: Sequence[Mapping[str, Any]]) -> Summary:
     """
     if not entries:
         raise ValueError("summarize needs at least one run, got none")
-    now = {function: _fingerprint(function) for function in {e["function"] for e in entries}}
+    rests_on = [(e["function"], tuple(e.get("sources", ()))) for e in entries]
+    now = {each: _fingerprint(*each) for each in set(rests_on)}
     return Summary(
         runs=len(entries),
         dates=tuple(sorted({e["provenance"]["date"] for e in entries})),
         devices=tuple(sorted({e["provenance"]["device"] for e in entries})),
-        stale=sum(e["provenance"]["code"] != now[e["function"]] for e in entries),
+        stale=sum(
+            e["provenance"]["code"] != now[each] for e, each in zip(entries, rests_on, strict=True)
+        ),
     )
 
 
-def _fingerprint(function: str) -> str | None:
+def _fingerprint(function: str, sources: tuple[str, ...]) -> str | None:
     try:
-        return fingerprint_of(function)
-    except LookupError:  # renamed or removed since
+        return _code_of(function, sources)
+    except (LookupError, FileNotFoundError):  # renamed or removed since
         return None
+
+
+def _code_of(function: str, sources: tuple[str, ...]) -> str:
+    """Fingerprint of what a function reaches, and of files besides."""
+    code = fingerprint_of(function)
+    return fingerprint(PACKAGE_ROOT / source for source in sources) + code if sources else code
 
 
 def merge(source: Path, target: Path) -> Iterator[tuple[Path, bool]]:
@@ -275,6 +295,10 @@ def device_name() -> str:
 
 
 def _commit() -> str:
+    """The checkout's commit; a copy without history says it in ``AIEXPLAINED_COMMIT``."""
+    named = os.environ.get("AIEXPLAINED_COMMIT")
+    if named:
+        return named
     here = Path(__file__).parent
     try:
         head = subprocess.run(

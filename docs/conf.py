@@ -67,7 +67,11 @@ napoleon_use_rtype = False
 
 bibtex_bibfiles = [
     "references.bib",
-    *sorted(f"concepts/{p.name}" for p in DOCS.glob("concepts/*.bib")),
+    *sorted(
+        path.relative_to(DOCS).as_posix()
+        for folder in ("concepts", "kernels")
+        for path in DOCS.glob(f"{folder}/*.bib")
+    ),
 ]
 
 copybutton_exclude = ".linenos, .gp, .go"

@@ -7,6 +7,7 @@ from aiexplained.nn.attention import (
     reference_attention,
     scaled_dot_product_attention,
 )
+from aiexplained.nn.block_list import block_list_mask, reference_block_list_attention
 from aiexplained.nn.feedforward import swiglu
 from aiexplained.nn.norm import rms_norm
 from aiexplained.nn.rotary import apply_rotary, rotary_cos_sin
@@ -14,9 +15,11 @@ from aiexplained.nn.rotary import apply_rotary, rotary_cos_sin
 __all__ = [
     "AttentionOperator",
     "apply_rotary",
+    "block_list_mask",
     "causal_mask",
     "check_attention",
     "reference_attention",
+    "reference_block_list_attention",
     "rms_norm",
     "rotary_cos_sin",
     "scaled_dot_product_attention",

@@ -89,6 +89,32 @@ def test_without_a_list_what_the_module_defines_is_public(site: Site) -> None:
     assert "apilib.unlisted is public and has no docstring" in site.build().warnings
 
 
+def test_an_optional_package_that_is_not_installed_is_said_to_be_missing(site: Site) -> None:
+    site.page("api", "# Reference\n\n```{api-module} no_such_kernels\n:optional:\n```\n")
+    built = site.build()
+    assert built.warnings == ""
+    text = BeautifulSoup(built.html("pages/api"), "html.parser").get_text()
+    assert "no_such_kernels is not installed where this site was built" in text
+
+
+def test_an_optional_package_that_is_there_is_documented(site: Site) -> None:
+    site.write("lib/apilib.py", MODULE)
+    site.page("api", "# Reference\n\n```{api-module} apilib\n:optional:\n```\n")
+    built = site.build()
+    assert built.warnings == ""
+    assert BeautifulSoup(built.html("pages/api"), "html.parser").find(id="apilib.act")
+
+
+def test_the_page_of_the_kernels_stands_without_them(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.page("api", (API / "kernels.md").read_text("utf-8").replace("{doc}`nn`", "nn"))
+    monkeypatch.setitem(sys.modules, "aiexplained_kernels", None)
+    built = site.build()
+    assert built.warnings == ""
+    assert "aiexplained_kernels</span></code> is not installed" in built.html("pages/api")
+
+
 def documented_modules() -> set[str]:
     return {
         f"aiexplained.{name}"

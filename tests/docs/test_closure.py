@@ -41,5 +41,15 @@ def test_a_package_brings_its_lazy_parts_and_the_files_it_serves() -> None:
     assert not {name for name in found if name.startswith("concepts/")}
 
 
+def test_cpp_sources_and_headers_beside_a_module_count() -> None:
+    cell = "from aiexplained_kernels import block_list_attention"
+    found = {path.name for path in closure([cell], ["aiexplained_kernels"], DATA)}
+    package = REPOSITORY / "kernels" / "torch-ext" / "aiexplained_kernels"
+    compiled = {path.name for path in package.iterdir() if path.suffix in {".cpp", ".h"}}
+    assert "block_list_attention.cpp" in compiled
+    assert compiled < found
+    assert {"_native.py", "_block_list_torch.py", "block_list_attention_triton.py"} <= found
+
+
 def test_packages_that_are_not_installed_are_skipped() -> None:
     assert closure(["import no_such_kernels"], ["no_such_kernels"], DATA) == set()

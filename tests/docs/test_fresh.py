@@ -99,6 +99,22 @@ def test_a_page_is_executed_again_when_a_rule_that_it_names_changes(site: Site) 
     assert site.build().read == {"pages/b"}
 
 
+@pytest.mark.parametrize("name", ["fast.cpp", "fast.h"])
+def test_a_page_is_executed_again_when_cpp_that_it_uses_changes(site: Site, name: str) -> None:
+    """As a page on a kernel is: what it computes is compiled from these files."""
+    site.write("lib/tinylib/fast/__init__.py", "")
+    path = f"lib/tinylib/fast/{name}"
+    site.write(path, "1;")
+    site.notebook("pages/b", "import tinylib.fast", title="B")
+    site.build()
+    site.write(path, "2;")
+    assert site.build().read == {"pages/b"}
+    site.write(path, "1;")
+    undone = site.build()
+    assert undone.read == {"pages/b"}
+    assert undone.executed == 0
+
+
 def test_another_version_of_a_library_executes_all_pages(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:

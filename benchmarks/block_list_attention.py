@@ -1,0 +1,388 @@
+"""Block-list attention against dense attention and FlexAttention: the same lists, side by side.
+
+``python benchmarks/block_list_attention.py`` (or ``nox -s bench -- block_list_attention``) prints
+ratios beside their bars; ``--record`` keeps what is missing as records for the kernel's page;
+``--device gpu`` runs the studies of the GPU. There is no ratio, and the run fails, unless the
+kernel agrees with the definition first. Rounds alternate between the rivals. On a CPU a time is
+CPU seconds of the process with one thread, so that other load weighs on all alike; on a GPU it is
+the time between two events on the device.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.attention.flex_attention import BlockMask, flex_attention
+from torch.nn.functional import scaled_dot_product_attention
+
+import aiexplained_kernels as kernels
+from aiexplained.nn import reference_block_list_attention
+from aiexplained.records import Study, data_folder, record
+from aiexplained_kernels import _block_list_native, _native
+
+BLOCK = kernels.BLOCK_SIZE
+PICKED = 16
+"""Blocks that a query block picks at random besides its own; a group of heads shares a list."""
+HEADS = {"cpu": (8, 2), "gpu": (32, 8)}
+DENSE_ROWS = 1024
+"""Where dense attention would take minutes, so many rows of it are timed and scaled by pairs."""
+FOLDER = "block-list-attention"
+KERNELS = Path("kernels/torch-ext/aiexplained_kernels")
+SOURCES = {"cpu": ("*native*.py", "*.cpp", "*.h"), "gpu": ("*triton*.py",)}
+"""Files that a result rests on besides this one."""
+
+
+def make_lists(tokens: int, n_kv_heads: int, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Lists of each query block's own block and up to 16 earlier ones, at random, sorted."""
+    generator = torch.Generator().manual_seed(seed)
+    n = tokens // BLOCK
+    indices = torch.zeros(1, n_kv_heads, n, PICKED + 1, dtype=torch.int32)
+    for head in range(n_kv_heads):
+        for block in range(n):
+            picked = torch.randperm(block, generator=generator)[:PICKED].sort().values
+            indices[0, head, block, : len(picked)] = picked.int()
+            indices[0, head, block, len(picked)] = block
+    counts = torch.arange(1, n + 1, dtype=torch.int32).clamp(max=PICKED + 1)
+    return counts.expand(1, n_kv_heads, n).contiguous(), indices
+
+
+def make_inputs(
+    device: str, dtype: torch.dtype, tokens: int, head_dim: int, seed: int = 1
+) -> list[Tensor]:
+    """Query, key and value of normal numbers."""
+    generator = torch.Generator().manual_seed(seed)
+    heads, kv_heads = HEADS[device]
+    shapes = [(1, h, tokens, head_dim) for h in (heads, kv_heads, kv_heads)]
+    tensors = [torch.randn(shape, generator=generator).to(dtype) for shape in shapes]
+    return [x.cuda() for x in tensors] if device == "gpu" else tensors
+
+
+def check(inputs: list[Tensor], lists: tuple[Tensor, Tensor], out: Tensor) -> None:
+    """Compare the last query block's rows with the definition in float64; raise if they differ.
+
+    The budget: weights and result are each rounded once to the inputs' type, by half an eps, and
+    float32 sums of n terms err by about sqrt(n) of its eps.
+    """
+    query, key, value = (x.cpu().double() for x in inputs)
+    counts, indices = (x.cpu()[:, :, -1:] for x in lists)
+    expected, _ = reference_block_list_attention(query[:, :, -BLOCK:], key, value, counts, indices)
+    error = float((out[:, :, -BLOCK:].cpu().double() - expected).norm() / expected.norm())
+    terms = BLOCK * int(counts.max()) + query.shape[-1]
+    budget = torch.finfo(inputs[0].dtype).eps + torch.finfo(torch.float32).eps * terms**0.5
+    if not error < budget:
+        raise SystemExit(f"FAILED: relative error {error:.1e}, allowed {budget:.1e}; no ratio")
+
+
+def seconds(device: str, call: Callable[[], Any], repeats: int = 1) -> float:
+    """Time of one call, the mean of ``repeats`` in a row."""
+    if device == "gpu":
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        start.record()
+        for _ in range(repeats):
+            call()
+        end.record()
+        torch.cuda.synchronize()
+        return start.elapsed_time(end) / 1e3 / repeats
+    begin = time.process_time()
+    for _ in range(repeats):
+        call()
+    return (time.process_time() - begin) / repeats
+
+
+def interleave(
+    device: str, calls: dict[str, Callable[[], Any]], rounds: int, repeats: int = 1
+) -> dict[str, list[float]]:
+    """Times of each call over alternating rounds, after one round to warm up."""
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for i in range(rounds + 1):
+        for name, call in calls.items():
+            taken = seconds(device, call, repeats)
+            if i:
+                times[name].append(taken)
+    return times
+
+
+def flex_rival(inputs: list[Tensor], lists: tuple[Tensor, Tensor]) -> Callable[[], Any]:
+    """Compiled FlexAttention over the same lists."""
+    query, key, value = inputs
+    heads, tokens = query.shape[1:3]
+    n, group = tokens // BLOCK, heads // key.shape[1]
+    counts, indices = (x.repeat_interleave(group, dim=1) for x in lists)
+    padded = torch.zeros(1, heads, n, n, dtype=torch.int32, device=query.device)
+    padded[..., : indices.shape[-1]] = indices
+    mask = BlockMask.from_kv_blocks(
+        counts, padded, BLOCK_SIZE=BLOCK, seq_lengths=(tokens, tokens),
+        mask_mod=lambda batch, head, i, j: i >= j,
+    )  # fmt: skip
+    run = torch.compile(flex_attention)
+    return lambda: run(query, key, value, block_mask=mask, enable_gqa=True)
+
+
+def dense_rival(inputs: list[Tensor], rows: int) -> Callable[[], Any]:
+    """Fused attention of torch: causal over all tokens, or the last ``rows`` over all keys."""
+    query, key, value = inputs
+    last = query[:, :, -rows:]
+    return lambda: scaled_dot_product_attention(
+        last, key, value, is_causal=rows == query.shape[2], enable_gqa=True
+    )
+
+
+def gemm_tflops(device: str, dtype: torch.dtype) -> float:
+    """Measured rate of a large square product: the machine's ceiling for this type."""
+    size = 8192 if device == "gpu" else 2048
+    a, b = (torch.randn(size, size).to(dtype) for _ in range(2))
+    if device == "gpu":
+        a, b = a.cuda(), b.cuda()
+    times = interleave(device, {"product": lambda: a @ b}, rounds=5)["product"]
+    return 2 * size**3 / min(times) / 1e12
+
+
+def instructions_of(device: str) -> str:
+    """What the kernel's products run on."""
+    if device == "gpu":
+        return "Triton"
+    if _block_list_native.uses_tiles(_native.load("block_list_attention")):
+        return "AMX"
+    capability = torch.backends.cpu.get_cpu_capability()
+    return {"AVX512": "AVX-512"}.get(capability, capability)
+
+
+def prepare(device: str, instructions: str) -> None:
+    """One thread; raise unless this machine runs the kernel on ``instructions``."""
+    torch.set_num_threads(1)
+    if instructions != instructions_of(device):
+        raise ValueError(f"this machine runs on {instructions_of(device)}, not on {instructions}")
+
+
+def measure_forward(
+    device: str, instructions: str, dtype: str, head_dim: int, tokens: int
+) -> dict[str, Any]:
+    """Forward (and ours backward) against dense attention and FlexAttention."""
+    prepare(device, instructions)
+    kind = getattr(torch, dtype)
+    inputs = make_inputs(device, kind, tokens, head_dim)
+    heads, kv_heads = HEADS[device]
+    lists = make_lists(tokens, kv_heads)
+    if device == "gpu":
+        lists = tuple(x.cuda() for x in lists)
+    rows = tokens if device == "gpu" or tokens <= 8192 else DENSE_ROWS
+    dense_pairs = tokens * (tokens + 1) / 2
+    timed_pairs = dense_pairs if rows == tokens else rows * tokens
+    listed_pairs = float(lists[0].sum()) / kv_heads * BLOCK * BLOCK
+    calls = {
+        "ours": lambda: kernels.block_list_attention(*inputs, *lists),
+        "flex": flex_rival(inputs, lists),
+        "dense": dense_rival(inputs, rows),
+    }
+    check(inputs, lists, calls["ours"]()[0])
+    rounds, repeats = (7, 5) if device == "gpu" else (5 if tokens <= 32768 else 3, 1)
+    times = interleave(device, calls, rounds, repeats)
+    times["dense"] = [t * dense_pairs / timed_pairs for t in times["dense"]]
+    median = {name: statistics.median(values) for name, values in times.items()}
+    grads = measure_backward(device, inputs, lists, rounds)
+    flops = 4 * heads * head_dim * listed_pairs
+    work_ratio = dense_pairs / listed_pairs
+    over = {
+        name: [b / a for a, b in zip(times["ours"], times[name], strict=True)]
+        for name in ("flex", "dense")
+    }
+    return {
+        "heads": heads, "kv_heads": kv_heads, "blocks_a_list": PICKED + 1, "rounds": rounds,
+        "work_ratio": work_ratio, "dense_rows": rows,
+        **{f"{name}_s": value for name, value in median.items()},
+        "efficiency": statistics.median(over["dense"]) / work_ratio,
+        **{f"over_{name}": statistics.median(ratios) for name, ratios in over.items()},
+        "spread": {f"over_{name}": [min(x), max(x)] for name, x in over.items()},
+        "ours_tflops": flops / median["ours"] / 1e12,
+        "flex_tflops": flops / median["flex"] / 1e12,
+        "dense_tflops": flops * work_ratio / median["dense"] / 1e12,
+        "gemm_tflops": gemm_tflops(device, kind), **grads, **accelerator(device),
+    }  # fmt: skip
+
+
+def measure_backward(
+    device: str, inputs: list[Tensor], lists: tuple[Tensor, Tensor], rounds: int
+) -> dict[str, float]:
+    """Backward against forward of the same call."""
+    inputs = [x.clone().requires_grad_() for x in inputs]
+    out, _ = kernels.block_list_attention(*inputs, *lists)
+    grad = torch.randn_like(out)
+    calls = {
+        "forward": lambda: kernels.block_list_attention(*inputs, *lists),
+        "backward": lambda: torch.autograd.grad(out, inputs, grad, retain_graph=True),
+    }
+    times = interleave(device, calls, rounds)
+    ratios = [b / a for a, b in zip(times["forward"], times["backward"], strict=True)]
+    return {
+        "backward_s": statistics.median(times["backward"]),
+        "backward_over_forward": statistics.median(ratios),
+    }
+
+
+def measure_paged(
+    device: str, instructions: str, head_dim: int, length: int, page_size: int
+) -> dict[str, Any]:
+    """One decode step over a paged cache against gathering the pages and dense attention.
+
+    The rival gets the heads of a group as rows of one query, which is faster than as heads.
+    """
+    prepare(device, instructions)
+    heads, kv_heads = HEADS[device]
+    place = "cuda" if device == "gpu" else "cpu"
+    batch = 8 if device == "gpu" else 1
+    n = length // page_size
+    generator = torch.Generator().manual_seed(0)
+    table = torch.randperm(batch * n, generator=generator).view(batch, n).to(place)
+    pages = [
+        torch.randn(batch * n, kv_heads, page_size, head_dim, generator=generator)
+        .bfloat16()
+        .to(place)
+        for _ in range(2)
+    ]
+    query = torch.randn(batch, heads, 1, head_dim, generator=generator).bfloat16().to(place)
+    lengths = torch.full((batch,), length, device=place)
+
+    def gather() -> Tensor:
+        key, value = (
+            x[table].transpose(1, 2).reshape(batch, kv_heads, length, head_dim) for x in pages
+        )
+        rows = query.view(batch, kv_heads, heads // kv_heads, head_dim)
+        return scaled_dot_product_attention(rows, key, value)
+
+    calls = {
+        "ours": lambda: kernels.paged_attention(query, *pages, table, lengths),
+        "gather": gather,
+    }
+    expected = kernels.paged_attention(
+        query.cpu().double(), *(x.cpu().double() for x in pages), table.cpu(), lengths.cpu(),
+        backend="torch",
+    )[0]  # fmt: skip
+    error = float((calls["ours"]()[0].cpu().double() - expected).norm() / expected.norm())
+    if not error < torch.finfo(torch.bfloat16).eps:
+        raise SystemExit(f"FAILED: relative error {error:.1e} of a paged step; no ratio")
+    times = interleave(device, calls, rounds=9, repeats=20 if device == "gpu" else 3)
+    ratios = [b / a for a, b in zip(times["ours"], times["gather"], strict=True)]
+    read = 2 * batch * kv_heads * length * head_dim * 2
+    ours = statistics.median(times["ours"])
+    return {
+        "batch": batch, "ours_s": ours, "gather_s": statistics.median(times["gather"]),
+        "ratio": statistics.median(ratios), "spread": [min(ratios), max(ratios)],
+        "gb_a_s": read / ours / 1e9, **accelerator(device),
+    }  # fmt: skip
+
+
+def measure_million(device: str, instructions: str) -> dict[str, Any]:
+    """One forward of 2 heads over 1,048,576 tokens, checked at its end."""
+    prepare(device, instructions)
+    tokens = 1 << 20
+    place = "cuda" if device == "gpu" else "cpu"
+    generator = torch.Generator().manual_seed(0)
+    inputs = [
+        torch.randn(1, h, tokens, 64, generator=generator).bfloat16().to(place) for h in (2, 1, 1)
+    ]
+    lists = tuple(x.to(place) for x in make_lists(tokens, 1))
+    out: list[Tensor] = []
+    taken = seconds(device, lambda: out.append(kernels.block_list_attention(*inputs, *lists)[0]))
+    check(inputs, lists, out[0])
+    pairs = float(lists[0].sum()) * BLOCK * BLOCK
+    return {
+        "tokens": tokens, "heads": 2, "seconds": taken, "finite": bool(out[0].isfinite().all()),
+        "tflops": 4 * 2 * 64 * pairs / taken / 1e12,
+        "work_ratio": tokens * (tokens + 1) / 2 / pairs, **accelerator(device),
+    }  # fmt: skip
+
+
+def measure_threads(instructions: str, tokens: int) -> dict[str, Any]:
+    """Wall-clock time with one thread and with two."""
+    prepare("cpu", instructions)
+    inputs = make_inputs("cpu", torch.bfloat16, tokens, 64)
+    lists = make_lists(tokens, HEADS["cpu"][1])
+    times: dict[int, list[float]] = {1: [], 2: []}
+    for _ in range(7):
+        for threads in times:
+            torch.set_num_threads(threads)
+            start = time.perf_counter()
+            kernels.block_list_attention(*inputs, *lists)
+            times[threads].append(time.perf_counter() - start)
+    torch.set_num_threads(1)
+    one, two = (statistics.median(values[1:]) for values in times.values())
+    return {"one_s": one, "two_s": two, "ratio": one / two}
+
+
+def accelerator(device: str) -> dict[str, str]:
+    """The GPU's name, for the record's provenance."""
+    return {"device": torch.cuda.get_device_name()} if device == "gpu" else {}
+
+
+@functools.cache
+def studies(device: str) -> tuple[Study, ...]:
+    """What is measured on a CPU like this one, or on a GPU."""
+    on = {"device": device, "instructions": instructions_of(device)}
+    dims = (64, 128) if device == "gpu" else (64,)
+    types = ("bfloat16",) if device == "gpu" else ("bfloat16", "float32")
+    lengths = (8192, 32768, 131072)
+    settings: dict[str, list[dict[str, Any]]] = {
+        "forward": [
+            {**on, "dtype": dtype, "head_dim": dim, "tokens": tokens}
+            for tokens in lengths
+            for dim in dims
+            for dtype in types
+            if dtype == "bfloat16" or tokens < lengths[-1]
+        ],
+        "paged": [
+            {**on, "head_dim": dims[-1], "length": length, "page_size": size}
+            for length in lengths[:2]
+            for size in (16, 64)
+        ],
+        "million": [on],
+    }
+    if device == "cpu":
+        settings["threads"] = [{"instructions": on["instructions"], "tokens": 32768}]
+    root = Path(__file__).parents[1]
+    files = [file for name in SOURCES[device] for file in sorted((root / KERNELS).glob(name))]
+    sources = tuple(str(file.relative_to(root)) for file in files)
+    module = f"benchmarks.{Path(__file__).stem}"
+    return tuple(
+        Study(name, f"{module}:measure_{name}", tuple(runs), sources)
+        for name, runs in settings.items()
+    )
+
+
+def main() -> int:
+    """Measure, print and perhaps record; the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu")
+    parser.add_argument("--record", action="store_true", help="keep what is missing as records")
+    parser.add_argument("--folder", type=Path, help="of the records; default: docs/_data")
+    parser.add_argument("--only", help="name of one study")
+    arguments = parser.parse_args()
+    for one in studies(arguments.device):
+        if arguments.only not in (None, one.name):
+            continue
+        if arguments.record:
+            for file, new in record(one, (arguments.folder or data_folder()) / FOLDER):
+                print(f"{'recorded' if new else 'kept'}  {file.name}", flush=True)
+        else:
+            for setting in one.settings:
+                report(one.name, setting, one.resolve()(**setting))
+    return 0
+
+
+def report(name: str, setting: dict[str, Any], result: dict[str, Any]) -> None:
+    """Print a run in one line."""
+    numbers = {k: v for k, v in result.items() if isinstance(v, float)}
+    said = " ".join(f"{k}={v:.4g}" for k, v in numbers.items())
+    print(f"{name:<8} {' '.join(map(str, setting.values()))}: {said}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

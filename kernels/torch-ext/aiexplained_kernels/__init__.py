@@ -1,0 +1,28 @@
+"""Fast forms of the operators that AI Explained explains.
+
+Each operator has a formula in torch, a C++ kernel for CPUs and Triton kernels for GPUs, all held
+to the plain definitions in ``aiexplained.nn``.
+"""
+
+from ._backends import backend_report
+from ._native import BackendUnavailable
+from .block_list_attention import block_list_attention, paged_attention
+from .block_lists import (
+    BLOCK_SIZE,
+    block_list_from_mask,
+    check_block_list,
+    top_k_block_list,
+    window_block_list,
+)
+
+__all__ = [
+    "BLOCK_SIZE",
+    "BackendUnavailable",
+    "backend_report",
+    "block_list_attention",
+    "block_list_from_mask",
+    "check_block_list",
+    "paged_attention",
+    "top_k_block_list",
+    "window_block_list",
+]

@@ -1,0 +1,86 @@
+"""Which implementation runs: chosen by device and type, or named; what is missing and why."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from typing import Literal
+
+import torch
+
+from . import _native
+from ._native import BackendUnavailable
+
+Backend = Literal["auto", "torch", "native", "triton"]
+BACKENDS = ("auto", "torch", "native", "triton")
+NATIVE_TYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+TRITON_TYPES = (torch.float32, torch.bfloat16, torch.float16)
+
+
+def resolve(backend: str, operator: str, tensor: torch.Tensor) -> str:
+    """The implementation to run for ``tensor``: ``"torch"``, ``"native"`` or ``"triton"``.
+
+    ``"auto"`` takes the fastest that can run here; a named one runs or raises.
+
+    Raises:
+        ValueError: for an unknown name.
+        BackendUnavailable: if the named backend cannot run; the message says why.
+    """
+    if backend not in BACKENDS:
+        raise ValueError(f"backend must be one of {', '.join(BACKENDS)}, got {backend!r}")
+    if backend == "torch":
+        return "torch"
+    if backend != "auto":
+        reason = _missing(backend, operator, tensor)
+        if reason:
+            raise BackendUnavailable(f"{operator} cannot run with backend {backend!r}: {reason}")
+        return backend
+    candidate = "native" if tensor.device.type == "cpu" else "triton"
+    return "torch" if _missing(candidate, operator, tensor) else candidate
+
+
+def _missing(backend: str, operator: str, tensor: torch.Tensor) -> str | None:
+    """Why ``backend`` cannot run ``operator`` on ``tensor``; None if it can."""
+    types = NATIVE_TYPES if backend == "native" else TRITON_TYPES
+    if tensor.dtype not in types:
+        return f"it takes {', '.join(str(t) for t in types)}, got {tensor.dtype}"
+    if backend == "native":
+        if tensor.device.type != "cpu":
+            return f"it runs on the CPU, got a tensor on {tensor.device}"
+        return _native_missing(operator)
+    head_dim = tensor.shape[-1]
+    if head_dim < 16 or head_dim > 256 or head_dim & (head_dim - 1):
+        return f"it takes a head_dim of 16, 32, 64, 128 or 256, got {head_dim}"
+    if tensor.device.type == "cpu" and os.environ.get("TRITON_INTERPRET") != "1":
+        return "it runs on a GPU (or on the CPU with TRITON_INTERPRET=1), got a tensor on cpu"
+    return _triton_missing()
+
+
+def _native_missing(operator: str) -> str | None:
+    try:
+        _native.load(operator)
+    except BackendUnavailable as reason:
+        return str(reason)
+    return None
+
+
+def _triton_missing() -> str | None:
+    return None if importlib.util.find_spec("triton") else "the package triton is not installed"
+
+
+def backend_report() -> dict[str, dict[str, str]]:
+    """For each operator, each backend: ``"ready"``, or the reason why it cannot run here.
+
+    A native kernel is compiled if it was not yet, which takes seconds.
+    """
+    report = {}
+    for operator in ("block_list_attention",):
+        on_gpu = _triton_missing()
+        if on_gpu is None and not torch.cuda.is_available():
+            on_gpu = "no GPU is visible to torch"
+        report[operator] = {
+            "torch": "ready",
+            "native": _native_missing(operator) or "ready",
+            "triton": on_gpu or "ready",
+        }
+    return report
