@@ -32,16 +32,19 @@ from aiexplained_kernels import _block_list_native, _native
 BLOCK = kernels.BLOCK_SIZE
 PICKED = 16
 """Blocks that a query block picks at random besides its own; a group of heads shares a list."""
+PLACES = {"cpu": "cpu", "gpu": "cuda"}
 HEADS = {"cpu": (8, 2), "gpu": (32, 8)}
 DENSE_ROWS = 1024
 """Where dense attention would take minutes, so many rows of it are timed and scaled by pairs."""
+FLEX_OPTIONS = {"BLOCK_M": BLOCK, "BLOCK_N": BLOCK, "num_warps": 4, "num_stages": 3}
+"""Of FlexAttention on a GPU, which does not choose tiles for blocks of 64 by itself."""
 FOLDER = "block-list-attention"
 KERNELS = Path("kernels/torch-ext/aiexplained_kernels")
 SOURCES = {"cpu": ("*native*.py", "*.cpp", "*.h"), "gpu": ("*triton*.py",)}
 """Files that a result rests on besides this one."""
 
 
-def make_lists(tokens: int, n_kv_heads: int, seed: int = 0) -> tuple[Tensor, Tensor]:
+def make_lists(device: str, tokens: int, n_kv_heads: int, seed: int = 0) -> tuple[Tensor, Tensor]:
     """Lists of each query block's own block and up to 16 earlier ones, at random, sorted."""
     generator = torch.Generator().manual_seed(seed)
     n = tokens // BLOCK
@@ -52,30 +55,39 @@ def make_lists(tokens: int, n_kv_heads: int, seed: int = 0) -> tuple[Tensor, Ten
             indices[0, head, block, : len(picked)] = picked.int()
             indices[0, head, block, len(picked)] = block
     counts = torch.arange(1, n + 1, dtype=torch.int32).clamp(max=PICKED + 1)
-    return counts.expand(1, n_kv_heads, n).contiguous(), indices
+    counts = counts.expand(1, n_kv_heads, n).contiguous()
+    return counts.to(PLACES[device]), indices.to(PLACES[device])
+
+
+def generator_on(device: str, seed: int) -> torch.Generator:
+    """A seeded generator there."""
+    return torch.Generator(PLACES[device]).manual_seed(seed)
 
 
 def make_inputs(
     device: str, dtype: torch.dtype, tokens: int, head_dim: int, seed: int = 1
 ) -> list[Tensor]:
     """Query, key and value of normal numbers."""
-    generator = torch.Generator().manual_seed(seed)
+    source = generator_on(device, seed)
     heads, kv_heads = HEADS[device]
     shapes = [(1, h, tokens, head_dim) for h in (heads, kv_heads, kv_heads)]
-    tensors = [torch.randn(shape, generator=generator).to(dtype) for shape in shapes]
-    return [x.cuda() for x in tensors] if device == "gpu" else tensors
+    return [
+        torch.randn(shape, generator=source, device=source.device).to(dtype) for shape in shapes
+    ]
 
 
 def check(inputs: list[Tensor], lists: tuple[Tensor, Tensor], out: Tensor) -> None:
-    """Compare the last query block's rows with the definition in float64; raise if they differ.
+    """Compare the first group's last query block with the definition in float64; raise if wrong.
 
     The budget: weights and result are each rounded once to the inputs' type, by half an eps, and
     float32 sums of n terms err by about sqrt(n) of its eps.
     """
-    query, key, value = (x.cpu().double() for x in inputs)
-    counts, indices = (x.cpu()[:, :, -1:] for x in lists)
-    expected, _ = reference_block_list_attention(query[:, :, -BLOCK:], key, value, counts, indices)
-    error = float((out[:, :, -BLOCK:].cpu().double() - expected).norm() / expected.norm())
+    group = inputs[0].shape[1] // inputs[1].shape[1]
+    query, out = (x[:, :group, -BLOCK:].cpu().double() for x in (inputs[0], out))
+    key, value = (x[:, :1].cpu().double() for x in inputs[1:])
+    counts, indices = (x[:, :1, -1:].cpu() for x in lists)
+    expected, _ = reference_block_list_attention(query, key, value, counts, indices)
+    error = float((out - expected).norm() / expected.norm())
     terms = BLOCK * int(counts.max()) + query.shape[-1]
     budget = torch.finfo(inputs[0].dtype).eps + torch.finfo(torch.float32).eps * terms**0.5
     if not error < budget:
@@ -99,32 +111,44 @@ def seconds(device: str, call: Callable[[], Any], repeats: int = 1) -> float:
 
 
 def interleave(
-    device: str, calls: dict[str, Callable[[], Any]], rounds: int, repeats: int = 1
+    device: str, calls: dict[str, Callable[[], Any]], rounds: int
 ) -> dict[str, list[float]]:
-    """Times of each call over alternating rounds, after one round to warm up."""
+    """Times of each call over alternating rounds, after two to warm up.
+
+    A time is the mean over as many calls in a row as take 30 ms, 50 at most.
+    """
     times: dict[str, list[float]] = {name: [] for name in calls}
-    for i in range(rounds + 1):
+    repeats = dict.fromkeys(calls, 1)
+    for i in range(rounds + 2):
         for name, call in calls.items():
-            taken = seconds(device, call, repeats)
-            if i:
+            taken = seconds(device, call, repeats[name])
+            if i == 1:
+                repeats[name] = min(max(round(0.03 / taken), 1), 50)
+            elif i > 1:
                 times[name].append(taken)
     return times
 
 
 def flex_rival(inputs: list[Tensor], lists: tuple[Tensor, Tensor]) -> Callable[[], Any]:
-    """Compiled FlexAttention over the same lists."""
+    """Compiled FlexAttention over the same lists, told which blocks need no mask."""
     query, key, value = inputs
     heads, tokens = query.shape[1:3]
     n, group = tokens // BLOCK, heads // key.shape[1]
     counts, indices = (x.repeat_interleave(group, dim=1) for x in lists)
-    padded = torch.zeros(1, heads, n, n, dtype=torch.int32, device=query.device)
-    padded[..., : indices.shape[-1]] = indices
+    full, own = (
+        torch.zeros(1, heads, n, n, dtype=torch.int32, device=query.device) for _ in range(2)
+    )
+    full[..., :PICKED] = indices[..., :PICKED]
+    own[..., 0] = torch.arange(n, device=query.device)
     mask = BlockMask.from_kv_blocks(
-        counts, padded, BLOCK_SIZE=BLOCK, seq_lengths=(tokens, tokens),
+        torch.ones_like(counts), own, counts - 1, full,
+        BLOCK_SIZE=BLOCK, seq_lengths=(tokens, tokens),
         mask_mod=lambda batch, head, i, j: i >= j,
     )  # fmt: skip
-    run = torch.compile(flex_attention)
-    return lambda: run(query, key, value, block_mask=mask, enable_gqa=True)
+    torch.compiler.reset()
+    run = torch.compile(flex_attention, dynamic=False)
+    options = FLEX_OPTIONS if query.is_cuda else None
+    return lambda: run(query, key, value, block_mask=mask, enable_gqa=True, kernel_options=options)
 
 
 def dense_rival(inputs: list[Tensor], rows: int) -> Callable[[], Any]:
@@ -137,11 +161,14 @@ def dense_rival(inputs: list[Tensor], rows: int) -> Callable[[], Any]:
 
 
 def gemm_tflops(device: str, dtype: torch.dtype) -> float:
-    """Measured rate of a large square product: the machine's ceiling for this type."""
+    """Measured rate of a large square product in the type in which the kernel multiplies.
+
+    That is the inputs' type, but float32 on a CPU without a matrix unit for it.
+    """
+    if device == "cpu" and not (dtype is torch.bfloat16 and instructions_of(device) == "AMX"):
+        dtype = torch.float32
     size = 8192 if device == "gpu" else 2048
-    a, b = (torch.randn(size, size).to(dtype) for _ in range(2))
-    if device == "gpu":
-        a, b = a.cuda(), b.cuda()
+    a, b = (torch.randn(size, size, device=PLACES[device]).to(dtype) for _ in range(2))
     times = interleave(device, {"product": lambda: a @ b}, rounds=5)["product"]
     return 2 * size**3 / min(times) / 1e12
 
@@ -171,9 +198,7 @@ def measure_forward(
     kind = getattr(torch, dtype)
     inputs = make_inputs(device, kind, tokens, head_dim)
     heads, kv_heads = HEADS[device]
-    lists = make_lists(tokens, kv_heads)
-    if device == "gpu":
-        lists = tuple(x.cuda() for x in lists)
+    lists = make_lists(device, tokens, kv_heads)
     rows = tokens if device == "gpu" or tokens <= 8192 else DENSE_ROWS
     dense_pairs = tokens * (tokens + 1) / 2
     timed_pairs = dense_pairs if rows == tokens else rows * tokens
@@ -184,8 +209,9 @@ def measure_forward(
         "dense": dense_rival(inputs, rows),
     }
     check(inputs, lists, calls["ours"]()[0])
-    rounds, repeats = (7, 5) if device == "gpu" else (5 if tokens <= 32768 else 3, 1)
-    times = interleave(device, calls, rounds, repeats)
+    check(inputs, lists, calls["flex"]())
+    rounds = 5 if tokens <= 32768 else 3
+    times = interleave(device, calls, rounds)
     times["dense"] = [t * dense_pairs / timed_pairs for t in times["dense"]]
     median = {name: statistics.median(values) for name, values in times.items()}
     grads = measure_backward(device, inputs, lists, rounds)
@@ -237,18 +263,14 @@ def measure_paged(
     """
     prepare(device, instructions)
     heads, kv_heads = HEADS[device]
-    place = "cuda" if device == "gpu" else "cpu"
     batch = 8 if device == "gpu" else 1
     n = length // page_size
-    generator = torch.Generator().manual_seed(0)
-    table = torch.randperm(batch * n, generator=generator).view(batch, n).to(place)
-    pages = [
-        torch.randn(batch * n, kv_heads, page_size, head_dim, generator=generator)
-        .bfloat16()
-        .to(place)
-        for _ in range(2)
-    ]
-    query = torch.randn(batch, heads, 1, head_dim, generator=generator).bfloat16().to(place)
+    source = generator_on(device, 0)
+    place = source.device
+    table = torch.randperm(batch * n, generator=source, device=place).view(batch, n)
+    shape = (batch * n, kv_heads, page_size, head_dim)
+    pages = [torch.randn(shape, generator=source, device=place).bfloat16() for _ in range(2)]
+    query = torch.randn(batch, heads, 1, head_dim, generator=source, device=place).bfloat16()
     lengths = torch.full((batch,), length, device=place)
 
     def gather() -> Tensor:
@@ -262,14 +284,14 @@ def measure_paged(
         "ours": lambda: kernels.paged_attention(query, *pages, table, lengths),
         "gather": gather,
     }
+    own = [x[table[0]].cpu().double() for x in pages]
     expected = kernels.paged_attention(
-        query.cpu().double(), *(x.cpu().double() for x in pages), table.cpu(), lengths.cpu(),
-        backend="torch",
-    )[0]  # fmt: skip
-    error = float((calls["ours"]()[0].cpu().double() - expected).norm() / expected.norm())
+        query[:1].cpu().double(), *own, torch.arange(n)[None], lengths[:1].cpu(), backend="torch"
+    )[0]
+    error = float((calls["ours"]()[0][:1].cpu().double() - expected).norm() / expected.norm())
     if not error < torch.finfo(torch.bfloat16).eps:
         raise SystemExit(f"FAILED: relative error {error:.1e} of a paged step; no ratio")
-    times = interleave(device, calls, rounds=9, repeats=20 if device == "gpu" else 3)
+    times = interleave(device, calls, rounds=9)
     ratios = [b / a for a, b in zip(times["ours"], times["gather"], strict=True)]
     read = 2 * batch * kv_heads * length * head_dim * 2
     ours = statistics.median(times["ours"])
@@ -284,14 +306,17 @@ def measure_million(device: str, instructions: str) -> dict[str, Any]:
     """One forward of 2 heads over 1,048,576 tokens, checked at its end."""
     prepare(device, instructions)
     tokens = 1 << 20
-    place = "cuda" if device == "gpu" else "cpu"
-    generator = torch.Generator().manual_seed(0)
+    source = generator_on(device, 0)
     inputs = [
-        torch.randn(1, h, tokens, 64, generator=generator).bfloat16().to(place) for h in (2, 1, 1)
+        torch.randn(1, h, tokens, 64, generator=source, device=source.device).bfloat16()
+        for h in (2, 1, 1)
     ]
-    lists = tuple(x.to(place) for x in make_lists(tokens, 1))
+    lists = make_lists(device, tokens, 1)
     out: list[Tensor] = []
-    taken = seconds(device, lambda: out.append(kernels.block_list_attention(*inputs, *lists)[0]))
+    for _ in range(2 if device == "gpu" else 1):  # a GPU's first call compiles
+        taken = seconds(
+            device, lambda: out.append(kernels.block_list_attention(*inputs, *lists)[0])
+        )
     check(inputs, lists, out[0])
     pairs = float(lists[0].sum()) * BLOCK * BLOCK
     return {
@@ -305,7 +330,7 @@ def measure_threads(instructions: str, tokens: int) -> dict[str, Any]:
     """Wall-clock time with one thread and with two."""
     prepare("cpu", instructions)
     inputs = make_inputs("cpu", torch.bfloat16, tokens, 64)
-    lists = make_lists(tokens, HEADS["cpu"][1])
+    lists = make_lists("cpu", tokens, HEADS["cpu"][1])
     times: dict[int, list[float]] = {1: [], 2: []}
     for _ in range(7):
         for threads in times:
@@ -333,9 +358,9 @@ def studies(device: str) -> tuple[Study, ...]:
     settings: dict[str, list[dict[str, Any]]] = {
         "forward": [
             {**on, "dtype": dtype, "head_dim": dim, "tokens": tokens}
+            for dtype in types
             for tokens in lengths
             for dim in dims
-            for dtype in types
             if dtype == "bfloat16" or tokens < lengths[-1]
         ],
         "paged": [

@@ -12,7 +12,8 @@ import torch
 import aiexplained
 
 MODULES = [module.name for module in pkgutil.walk_packages(aiexplained.__path__, "aiexplained.")]
-PAGES = sorted((Path(__file__).parents[1] / "docs").glob("concepts/*.md"))
+DOCS = Path(__file__).parents[1] / "docs"
+PAGES = sorted([*DOCS.glob("concepts/*.md"), *DOCS.glob("kernels/*.md")])
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -25,7 +26,7 @@ def test_examples_of_a_module_run(name):
 @pytest.mark.parametrize("page", PAGES, ids=[page.stem for page in PAGES])
 def test_examples_of_a_page_run(page):
     blocks = re.findall(r"^```python\n(>>> .*?)^```", page.read_text("utf-8"), re.M | re.S)
-    assert blocks, "a concept page shows how to use the package"
+    assert blocks, "a page shows how to use the package"
     example = doctest.DocTestParser().get_doctest("".join(blocks), {}, page.name, str(page), 0)
     assert doctest.DocTestRunner().run(example).failed == 0
 

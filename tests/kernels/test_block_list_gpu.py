@@ -21,12 +21,11 @@ def on_cpu(tensors):
     return [x.cpu() for x in tensors]
 
 
-def head_dim_of(name: str) -> int:
-    return CASES[name][6]
+ALL_CASES = [(torch.bfloat16, name) for name in CASES if CASES[name][6] in (16, 32, 64, 128)]
+ALL_CASES += [(torch.float16, "ragged"), (torch.float32, "ragged"), (torch.float32, "decode")]
 
 
-@pytest.mark.parametrize("name", [x for x in CASES if head_dim_of(x) in (16, 32, 64, 128)])
-@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize(("dtype", "name"), ALL_CASES)
 def test_forward_and_every_gradient_equal_the_definition(dtype, name):
     inputs, lists, options = make_case(name, dtype)
     expected = run(reference_block_list_attention, [x.double() for x in inputs], lists, options)

@@ -66,20 +66,22 @@ def series_of(entries: Sequence[Mapping[str, Any]]) -> dict[str, list[Point]]:
     """Recorded comparisons by machine, type and width, each in order of length.
 
     Args:
-        entries: Records with ``setting`` (``device``, ``dtype``, ``head_dim``, ``tokens``) and
-            ``result``. Processors come before GPUs, and bfloat16 before wider types.
+        entries: Records with ``setting`` (``device``, ``instructions``, ``dtype``, ``head_dim``,
+            ``tokens``) and ``result``. Processors come before GPUs, bfloat16 before wider types.
     """
     found: dict[str, list[Point]] = {}
     for entry in sorted(entries, key=_place):
         setting, result = entry["setting"], entry["result"]
-        device = {"cpu": "CPU", "gpu": "GPU"}[setting["device"]]
+        cpu = f"CPU with {setting['instructions']}"
+        device = {"cpu": cpu, "gpu": "GPU"}[setting["device"]]
         label = f"{device}, {setting['dtype']}, width {setting['head_dim']}"
         found.setdefault(label, []).append(Point.of(setting["tokens"], result))
     return found
 
 
 def _place(entry: Mapping[str, Any]) -> tuple[Any, ...]:
-    return tuple(entry["setting"][key] for key in ("device", "dtype", "head_dim", "tokens"))
+    keys = ("device", "instructions", "dtype", "head_dim", "tokens")
+    return tuple(entry["setting"][key] for key in keys)
 
 
 def speed(series: Series) -> Explorable:
@@ -186,24 +188,25 @@ class SpeedTable:
     def _repr_html_(self) -> str:
         heads = "".join(f'<th scope="col">{head}</th>' for head in HEADS)
         bodies = "".join(_body(label, points) for label, points in self.series.items())
+        # On a dark page the site's theme gives a light ground to all output but a "dataframe".
         return (
-            '<div class="pst-scrollable-table-container" tabindex="0"><table class="table">'
+            '<div class="pst-scrollable-table-container" tabindex="0">'
+            '<table class="table dataframe">'
             f"<thead><tr>{heads}</tr></thead>{bodies}</table></div>"
         )
 
 
 HEADS = (
-    "Tokens", "Fewer pairs: the limit", "Ours over dense", "Of the limit",
-    "FlexAttention over dense", "Ours, of matrix products", "Dense, of matrix products",
+    "Tokens", "Fewer pairs: the limit", "Ours over dense", "Ours, of the limit",
+    "FlexAttention over dense", "Ours, of the peak", "Dense, of the peak",
 )  # fmt: skip
 
 
 def _texts(p: Point) -> tuple[str, ...]:
-    """A row of the table under :data:`HEADS`."""
-    return (
-        f"{p.tokens:,}", f"{p.work:.1f} ×", f"{p.ours:.1f} ×", f"{p.efficiency:.0f} %",
-        f"{p.rival:.1f} ×", f"{p.share:.0f} %", f"{p.dense_share:.0f} %",
-    )  # fmt: skip
+    """A row of the table under :data:`HEADS`; no line breaks before a unit."""
+    times = [f"{x:.1f}\u00a0×" for x in (p.work, p.ours, p.rival)]
+    shares = [f"{x:.0f}\u00a0%" for x in (p.efficiency, p.share, p.dense_share)]
+    return f"{p.tokens:,}", times[0], times[1], shares[0], times[2], shares[1], shares[2]
 
 
 def _body(label: str, points: Sequence[Point]) -> str:

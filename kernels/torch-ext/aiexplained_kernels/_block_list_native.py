@@ -14,6 +14,7 @@ from . import _native
 from ._block_list_torch import check_pages
 from .block_lists import BLOCK_SIZE, check_block_list, n_blocks
 
+NAME = "block_list_attention"
 TYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2, torch.float64: 3}
 NUMBERS = (
     "type", "batch", "heads", "kv_heads", "lists", "n_queries", "n_keys", "head_dim", "list_width",
@@ -81,10 +82,11 @@ def forward(
     counts, indices = counts.contiguous(), indices.contiguous()
     out = torch.empty_like(query, memory_format=torch.contiguous_format)
     logsumexp = query.new_empty(query.shape[:3], dtype=_exact(query))
-    problem = _problem(query, key, value, causal, window_size, sink_tokens, scale)
+    library = _native.load(NAME)
+    problem = _problem(library, query, key, value, causal, window_size, sink_tokens, scale)
     _lists(problem, key, counts, indices)
     problem.out, problem.logsumexp = _view(out), logsumexp.data_ptr()
-    _run("block_list_forward", problem, (counts, indices, query.shape[2], key.shape[2]))
+    _run(library, "block_list_forward", problem, (counts, indices, query.shape[2], key.shape[2]))
     return out, logsumexp
 
 
@@ -107,7 +109,8 @@ def backward(
     grad_out, query, key, value, out = (_rows(x) for x in (grad_out, query, key, value, out))
     counts, indices = counts.contiguous(), indices.contiguous()
     logsumexp, grad_logsumexp = logsumexp.contiguous(), grad_logsumexp.contiguous()
-    problem = _problem(query, key, value, causal, window_size, sink_tokens, scale)
+    library = _native.load(NAME)
+    problem = _problem(library, query, key, value, causal, window_size, sink_tokens, scale)
     _lists(problem, key, counts, indices)
     batch, kv_heads, n_keys, width = key.shape
     problem.shares = -(-problem.threads // (batch * kv_heads))
@@ -118,7 +121,7 @@ def backward(
     problem.grad_query = _view(grad_query)
     problem.logsumexp, problem.grad_logsumexp = logsumexp.data_ptr(), grad_logsumexp.data_ptr()
     problem.grad_key, problem.grad_value = grad_key.data_ptr(), grad_value.data_ptr()
-    _run("block_list_backward", problem, (counts, indices, query.shape[2], n_keys))
+    _run(library, "block_list_backward", problem, (counts, indices, query.shape[2], n_keys))
     grad_key, grad_value = (
         x.sum(dim=0)[:, :, :n_keys, :width].to(key.dtype).contiguous()
         for x in (grad_key, grad_value)
@@ -141,29 +144,38 @@ def paged(
     page_table, lengths = page_table.contiguous(), lengths.contiguous()
     out = torch.empty_like(query, memory_format=torch.contiguous_format)
     logsumexp = query.new_empty(query.shape[:3], dtype=_exact(query))
-    problem = _problem(query, key_pages, value_pages, True, window_size, sink_tokens, scale)
+    library, options = _native.load(NAME), (True, window_size, sink_tokens, scale)
+    problem = _problem(library, query, key_pages, value_pages, *options)
     problem.lists, problem.n_keys = key_pages.shape[1], key_pages.shape[0]
     problem.page_size, problem.list_width = key_pages.shape[2], page_table.shape[1]
     problem.indices, problem.lengths = page_table.data_ptr(), lengths.data_ptr()
     problem.out, problem.logsumexp = _view(out), logsumexp.data_ptr()
-    if _entry(_native.load("block_list_attention"), "block_list_forward")(problem):
+    if _entry(library, "block_list_forward")(problem):
         used = -(-lengths // problem.page_size)
         in_use = torch.arange(page_table.shape[1]) < used[:, None]
         check_pages(page_table, lengths, in_use, key_pages)
     return out, logsumexp
 
 
-def _run(name: str, problem: Problem, lists: tuple[Tensor, Tensor, int, int]) -> None:
+def _run(
+    library: ctypes.CDLL, name: str, problem: Problem, lists: tuple[Tensor, Tensor, int, int]
+) -> None:
     """Call the library; a malformed list is explained by the checker that knows every rule."""
-    if _entry(_native.load("block_list_attention"), name)(problem):
+    if _entry(library, name)(problem):
         check_block_list(*lists)
 
 
 def _problem(
-    query: Tensor, key: Tensor, value: Tensor, causal: bool, window: int, sinks: int, scale: float
+    library: ctypes.CDLL,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    causal: bool,
+    window: int,
+    sinks: int,
+    scale: float,
 ) -> Problem:
     """The arguments that all entries share."""
-    library = _native.load("block_list_attention")
     return Problem(
         type=TYPES[query.dtype], batch=query.shape[0], heads=query.shape[1],
         kv_heads=key.shape[1], n_queries=query.shape[2], n_keys=key.shape[2],

@@ -20,7 +20,6 @@ import triton.language as tl
 from torch import Tensor
 
 BLOCK = tl.constexpr(64)
-SPARE = tl.constexpr(3)
 NO_WINDOW = 1 << 30
 LOG2_E = math.log2(math.e)
 LN_2 = tl.constexpr(math.log(2))
@@ -33,8 +32,8 @@ class Tile(NamedTuple):
         heads: Query heads that share a list, stacked in one tile, at most.
         warps: Warps of a program.
         stages: Loads in flight, one more than rounds ahead.
-        columns: Rows that a round reads: half a block (32), a block (64), or in the forward pass
-            two blocks (128).
+        columns: Keys that a round reads (queries, for the gradients of keys): a block of 64 or an
+            even part of one.
         registers: Cap on the registers of a thread, so that a second program fits beside.
         descriptors: Whether keys and values come through Hopper's copy engine (forward pass).
     """
@@ -47,24 +46,29 @@ class Tile(NamedTuple):
     descriptors: bool = False
 
 
-# By kernel and kind of GPU, for head sizes up to 64 and up to 128.
+# By kernel and kind of GPU, for heads of up to 64 and up to 128 numbers of 16 bits; float32 runs
+# without matrix units, and needs twice the room, everywhere.
 CONFIGS = {
-    ("forward", "sm90"): (Tile(2, 8, 3, registers=128), Tile(2, 8, 2, columns=128)),
+    ("forward", "sm90"): (Tile(1, 4, 3, registers=128), Tile(2, 8, 2, 64, 128, True)),
     ("forward", "sm80"): (Tile(2, 8, 3), Tile(2, 8, 2)),
-    ("forward", "cdna"): (Tile(2, 4, 1), Tile(2, 8, 1)),
+    ("forward", "cdna"): (Tile(2, 4, 1), Tile(1, 4, 1)),
     ("forward", "rdna"): (Tile(1, 4, 1), Tile(1, 8, 1)),
-    ("grad_query", "sm90"): (Tile(2, 8, 2), Tile(2, 8, 2)),
-    ("grad_query", "sm80"): (Tile(2, 8, 2), Tile(2, 8, 2)),
+    ("grad_query", "sm90"): (Tile(2, 8, 3, 32, 128), Tile(1, 4, 2, 32, 168)),
+    ("grad_query", "sm80"): (Tile(2, 8, 2), Tile(1, 8, 2)),
     ("grad_query", "cdna"): (Tile(1, 4, 1), Tile(1, 4, 1)),
-    ("grad_query", "rdna"): (Tile(1, 4, 1), Tile(1, 8, 1)),
-    ("grad_key", "sm90"): (Tile(1, 4, 2), Tile(1, 8, 2)),
-    ("grad_key", "sm80"): (Tile(1, 4, 2), Tile(1, 8, 2)),
+    ("grad_query", "rdna"): (Tile(1, 4, 1, columns=32), Tile(1, 8, 1, columns=32)),
+    ("grad_key", "sm90"): (Tile(1, 4, 3, 32, 168), Tile(1, 4, 3, 32)),
+    ("grad_key", "sm80"): (Tile(1, 4, 2, columns=32), Tile(1, 8, 2)),
     ("grad_key", "cdna"): (Tile(1, 4, 1), Tile(1, 4, 1)),
-    ("grad_key", "rdna"): (Tile(1, 8, 1), Tile(1, 8, 1)),
-    ("paged", "sm90"): (Tile(1, 4, 3), Tile(1, 4, 3)),
-    ("paged", "sm80"): (Tile(1, 4, 3), Tile(1, 4, 3)),
+    ("grad_key", "rdna"): (Tile(1, 8, 1, columns=32), Tile(1, 16, 1, columns=16)),
+    ("paged", "sm90"): (Tile(1, 4, 2), Tile(1, 4, 2)),
+    ("paged", "sm80"): (Tile(1, 4, 3), Tile(1, 8, 3)),
     ("paged", "cdna"): (Tile(1, 4, 1), Tile(1, 4, 1)),
     ("paged", "rdna"): (Tile(1, 4, 1), Tile(1, 4, 1)),
+    ("forward", "float32"): (Tile(1, 8, 1, columns=16), Tile(1, 8, 1, columns=16)),
+    ("grad_query", "float32"): (Tile(1, 8, 1, columns=16), Tile(1, 8, 1, columns=16)),
+    ("grad_key", "float32"): (Tile(1, 8, 1, columns=16), Tile(1, 8, 1, columns=16)),
+    ("paged", "float32"): (Tile(1, 8, 1), Tile(1, 8, 1)),
 }
 
 
@@ -87,19 +91,26 @@ def pick_tile(kernel: str, query: Tensor, n_lists: int) -> Tile:
     head_dim = query.shape[3]
     if head_dim not in (16, 32, 64, 128):
         raise ValueError(f"the Triton kernels need a head size of 16, 32, 64 or 128: {head_dim}")
-    tile = CONFIGS[kernel, kind(query.device)][head_dim > 64]
+    row = "float32" if query.dtype == torch.float32 else kind(query.device)
+    tile = CONFIGS[kernel, row][head_dim > 64]
     return tile._replace(heads=math.gcd(tile.heads, query.shape[1] // n_lists))
 
 
-def launch(kernel: Any, n_programs: int, device: torch.device, tile: Tile, *args: Any, **constants: Any) -> None:
+def launch_options(tile: Tile) -> dict[str, Any]:
+    """What the compiler is told; fused multiply-add, said aloud, as its default is to change."""
+    options = {"num_warps": tile.warps, "num_stages": tile.stages, "enable_fp_fusion": True}
+    return options | ({"maxnreg": tile.registers} if tile.registers else {})
+
+
+def launch(
+    kernel: Any, n_programs: int, device: torch.device, tile: Tile, *args: Any, **constants: Any
+) -> None:
     """Run ``kernel`` on the device that holds the data."""
     if n_programs == 0:
         return
-    options: dict[str, Any] = {"maxnreg": tile.registers} if tile.registers else {}
-    options |= {"num_warps": tile.warps, "num_stages": tile.stages, "enable_fp_fusion": True}
     guard = torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext()
     with guard:
-        kernel[(n_programs,)](*args, **constants, **options)
+        kernel[(n_programs,)](*args, **constants, **launch_options(tile))
 
 
 def with_rows(x: Tensor) -> Tensor:
@@ -134,7 +145,7 @@ def sees(key, is_sink, position, shape, causal: tl.constexpr):
 @triton.jit
 def _sort_kernel(
     counts, indices, lists, sizes, codes, shape, slots,
-    causal: tl.constexpr, blocks: tl.constexpr, with_codes: tl.constexpr, chunk: tl.constexpr,
+    causal: tl.constexpr, with_codes: tl.constexpr, chunk: tl.constexpr,
 ):  # fmt: skip
     """Sort one list: full blocks from the front of its row, blocks to mask from the back."""
     _, _, _, n_queries, n_keys, window, sinks = shape
@@ -145,10 +156,9 @@ def _sort_kernel(
     first, full_last = interval(position, n_keys, window, sinks, causal)
     full_first, last = interval(newest, n_keys, window, sinks, causal)
     count = tl.minimum(tl.load(counts + row), slots)
-    front = lists + row * (slots + 2 * SPARE) + SPARE
+    front = lists + row * (slots + 2) + 1
     n_full = 0
     n_masked = 0
-    last_full = 0
     for start in range(0, slots if with_codes else count, chunk):
         slot = start + tl.arange(0, chunk)
         block = tl.load(indices + row * slots + slot, mask=slot < count, other=-1)
@@ -164,24 +174,21 @@ def _sort_kernel(
         tl.store(front + tl.where(is_full, from_front, from_back), block, mask=seen)
         n_full += tl.sum(full)
         n_masked += tl.sum(masked)
-        is_last = is_full & (from_front == n_full - 1)
-        last_full = tl.where(tl.sum(full) > 0, tl.sum(tl.where(is_last, block, 0)), last_full)
         if with_codes:
             code = tl.where(seen, 2 * block + masked, 2 * n_blocks)
             tl.store(codes + row * slots + slot, code, mask=slot < slots)
-    spare = n_full % blocks
-    tl.store(front + slots - 1 - n_masked, last_full, mask=spare > 0)
-    tl.store(sizes + 2 * row, n_full - spare)
-    tl.store(sizes + 2 * row + 1, n_masked + spare)
+    tl.store(sizes + 2 * row, n_full)
+    tl.store(sizes + 2 * row + 1, n_masked)
 
 
 class SortedLists(NamedTuple):
     """Lists in the order in which the kernels read them.
 
-    ``entries`` ``(B, G, N, S + 2 SPARE)``: after ``SPARE`` free entries, for loops that read
-    ahead, the full blocks from the front, the blocks to mask from the back. ``sizes``
-    ``(B, G, N, 2)``: how many of each. ``codes`` ``(B, G, N, S)``: for each slot of the given list
-    2 * block, and 1 more if to mask, or twice the number of key blocks if the entry is not read.
+    ``entries`` ``(B, G, N, S + 2)``: after one free entry, the full blocks from the front and the
+    blocks to mask from the back, with a free entry behind; the free ones are read, but not used,
+    by loops that read ahead. ``sizes`` ``(B, G, N, 2)``: how many of each. ``codes``
+    ``(B, G, N, S)``: for each slot of the given list 2 * block, and 1 more if to mask, or twice
+    the number of key blocks if the entry is not read.
     """
 
     entries: Tensor
@@ -192,13 +199,13 @@ class SortedLists(NamedTuple):
 
 def sort_lists(
     query: Tensor, key: Tensor, counts: Tensor, indices: Tensor, causal: bool, window_size: int,
-    sink_tokens: int, *, blocks: int = 1, with_codes: bool = False,
+    sink_tokens: int, *, with_codes: bool = False,
 ) -> SortedLists:  # fmt: skip
-    """Sort all lists; full blocks come in multiples of ``blocks`` (1 or 2), the odd one is masked."""
+    """Sort all lists, by one small kernel."""
     n_heads, n_queries = query.shape[1:3]
     n_keys, slots = key.shape[2], indices.shape[3]
     window, sinks = min(window_size or NO_WINDOW, NO_WINDOW), min(sink_tokens, n_keys)
-    entries = indices.new_empty(*counts.shape, slots + 2 * SPARE.value)
+    entries = indices.new_empty(*counts.shape, slots + 2)
     sizes = indices.new_empty(*counts.shape, 2)
     codes = indices.new_empty(indices.shape) if with_codes else None
     shape = (n_heads, key.shape[1], counts.shape[1], n_queries, n_keys, window, sinks)
@@ -206,7 +213,7 @@ def sort_lists(
         _sort_kernel, counts.numel(), query.device, Tile(1, 1, 1),
         counts.contiguous(), indices.contiguous(), entries, sizes,
         entries if codes is None else codes, shape, slots,
-        causal=causal, blocks=blocks, with_codes=with_codes,
+        causal=causal, with_codes=with_codes,
         chunk=min(triton.next_power_of_2(max(slots, 2)), 256),
     )  # fmt: skip
     return SortedLists(entries, sizes, codes, shape)
@@ -229,35 +236,22 @@ def locate(shape, heads: tl.constexpr):
 
 
 @triton.jit
-def key_positions(first, second, columns: tl.constexpr):
-    """Positions of the keys of a round, that start at ``first``; for two blocks the second, too."""
-    lane = tl.arange(0, columns)
-    if columns > BLOCK:
-        lane += lane // BLOCK * (second - first - BLOCK)
-    return first + lane
-
-
-@triton.jit
 def load_rows(
-    rows, first, second, stride, n_rows,
+    rows, start, stride, n_rows,
     head_dim: tl.constexpr, columns: tl.constexpr, masked: tl.constexpr,
 ):  # fmt: skip
-    """The keys or values (columns, head_dim) of a round, zeros past the last one.
+    """``columns`` keys or values (columns, head_dim) from ``start`` on.
 
     ``rows`` points to the first row; without a stride it is a descriptor, a batch and a head.
+    If ``masked``, rows past the last one are zeros.
     """
     if stride is None:
-        tl.static_assert(columns == BLOCK)
-        x = rows[0].load([rows[1], rows[2], first, 0]).reshape(BLOCK, head_dim)
+        x = rows[0].load([rows[1], rows[2], start, 0]).reshape(columns, head_dim)
     else:
         lane = tl.arange(0, columns)[:, None]
-        begin = first.to(tl.int64) * stride
-        if columns > BLOCK:
-            begin += lane // BLOCK * ((second - first).to(tl.int64) * stride)
-        at = rows + begin + lane % BLOCK * stride + tl.arange(0, head_dim)[None, :]
+        at = rows + start.to(tl.int64) * stride + lane * stride + tl.arange(0, head_dim)[None, :]
         if masked:
-            inside = key_positions(first, second, columns) < n_rows
-            x = tl.load(at, mask=inside[:, None], other=0.0)
+            x = tl.load(at, mask=start + lane < n_rows, other=0.0)
         else:
             x = tl.load(at)
     return x

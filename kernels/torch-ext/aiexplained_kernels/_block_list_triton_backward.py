@@ -16,9 +16,7 @@ from ._block_list_triton import (
     BLOCK,
     LN_2,
     LOG2_E,
-    SPARE,
     SortedLists,
-    key_positions,
     launch,
     load_rows,
     locate,
@@ -48,12 +46,12 @@ def _grad_query_pass(
         block = tl.where(turn < n_sinks, turn, next_block) if masked else next_block
         next_block = tl.load(entries + step * tl.maximum((i + 1) // parts - n_sinks, 0))
         start = block * BLOCK + i % parts * columns
-        k = load_rows(keys, start, start, key_stride, n_keys, head_dim, columns, masked)
-        v = load_rows(values, start, start, value_stride, n_keys, head_dim, columns, masked)
+        k = load_rows(keys, start, key_stride, n_keys, head_dim, columns, masked)
+        v = load_rows(values, start, value_stride, n_keys, head_dim, columns, masked)
         scores = tl.dot(q, tl.trans(k), input_precision="ieee")
         weights = tl.exp2(scores * scale - log[:, None])
         if masked:
-            key = key_positions(start, start, columns)
+            key = start + tl.arange(0, columns)
             seen = sees(key[None, :], turn < n_sinks, position[:, None], shape, causal)
             weights = tl.where(seen, weights, 0.0)
         grad_weights = tl.dot(grad_out, tl.trans(v), input_precision="ieee")
@@ -94,7 +92,7 @@ def _grad_query_kernel(
     kv_head = (head // (n_heads // n_kv_heads)).to(tl.int64)
     keys = key + batch * key_strides[0] + kv_head * key_strides[1]
     values = value + batch * value_strides[0] + kv_head * value_strides[1]
-    front = entries + row * (slots + 2 * SPARE) + SPARE
+    front = entries + row * (slots + 2) + 1
     position = row_query + n_keys - n_queries
     grad = tl.zeros((heads * BLOCK, head_dim), tl.float32)
     grad = _grad_query_pass(
@@ -126,17 +124,16 @@ def _grad_key_pass(
     lane = tl.arange(0, columns)
     column = tl.arange(0, head_dim)[None, :]
     rounds: tl.constexpr = heads * parts
-    last = tl.maximum(end * rounds - 1, 0)
-    next_block = tl.load(readers + tl.minimum(begin, last // rounds)) if listed else begin
+    next_block = tl.load(readers + begin, mask=begin < end, other=0) if listed else begin
     for i in range(begin * rounds, end * rounds):
         block = next_block
-        ahead = tl.minimum(i + 1, last) // rounds
+        ahead = tl.minimum((i + 1) // rounds, end - 1)
         next_block = tl.load(readers + ahead) if listed else ahead
-        head = i // parts % heads
+        head = tl.cast(i // parts % heads, tl.int64)
         row = block * BLOCK + i % parts * columns + lane
         inside = row < n_queries
         at = head * query_strides[1] + row.to(tl.int64) * query_strides[2]
-        tile = (head * n_queries + row).to(tl.int64)
+        tile = head * n_queries + row
         if masked:
             q = tl.load(query + at[:, None] + column, mask=inside[:, None], other=0.0)
             do = tl.load(
@@ -186,8 +183,8 @@ def _grad_key_kernel(
     keys = key + batch * key_strides[0] + kv_head * key_strides[1]
     values = value + batch * value_strides[0] + kv_head * value_strides[1]
     start = block * BLOCK
-    k = load_rows(keys, start, start, key_strides[2], n_keys, head_dim, BLOCK, True)
-    v = load_rows(values, start, start, value_strides[2], n_keys, head_dim, BLOCK, True)
+    k = load_rows(keys, start, key_strides[2], n_keys, head_dim, BLOCK, True)
+    v = load_rows(values, start, value_strides[2], n_keys, head_dim, BLOCK, True)
     position = start + lane
     head = kv_head * (n_heads // n_kv_heads)
     query += batch * query_strides[0] + head * query_strides[1]
@@ -217,8 +214,9 @@ def _grad_key_kernel(
             row = output * lists + i
             bound = bounds + row * (2 * n_blocks + 1) + 2 * block
             rest = readers + row * n_readers
-            moved = query + i * heads * query_strides[1]
-            ahead = (i * heads * n_queries).to(tl.int64)
+            first_head = tl.cast(i * heads, tl.int64)
+            moved = query + first_head * query_strides[1]
+            ahead = first_head * n_queries
             for masked in tl.static_range(2):
                 grads = _grad_key_pass(
                     grads, k, v, moved, grad_out + ahead * head_dim, logs + ahead, deltas + ahead,

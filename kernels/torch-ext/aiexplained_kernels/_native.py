@@ -35,6 +35,7 @@ FLAGS = (
     "-shared",
     "-fPIC",
     "-fopenmp",
+    "-fvisibility=hidden",
     "-fno-math-errno",
     "-ffp-contract=fast",
 )

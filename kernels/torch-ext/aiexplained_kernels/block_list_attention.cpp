@@ -75,6 +75,7 @@ template <class F> int run(const Problem& p, F&& work) {
 
 }  // namespace
 
+#pragma GCC visibility push(default)
 extern "C" {
 int64_t problem_bytes() { return sizeof(Problem); }
 // Whether products of bfloat16 run in the matrix unit here.
@@ -95,3 +96,4 @@ int block_list_backward(const Problem* p) {
   return run(*p, [&](auto policy) { backward<decltype(policy)>(*p); });
 }
 }
+#pragma GCC visibility pop

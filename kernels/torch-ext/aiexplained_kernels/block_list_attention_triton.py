@@ -18,8 +18,6 @@ from ._block_list_triton import (
     BLOCK,
     LN_2,
     LOG2_E,
-    SPARE,
-    key_positions,
     launch,
     load_rows,
     locate,
@@ -36,49 +34,35 @@ __all__ = ["backward", "forward", "paged"]
 
 
 @triton.jit
-def _start(i, listed, n_sinks, count, n_keys):
-    """First key of block ``i`` of a list with sinks before it; past its end, past all keys."""
-    block = tl.where(i < n_sinks, i, listed)
-    return tl.where(i < n_sinks + count, block * BLOCK, n_keys)
-
-
-@triton.jit
 def _attend(
     state, q, position, key, value, entries, count, n_sinks, key_stride, value_stride, shape,
-    scale, causal: tl.constexpr, head_dim: tl.constexpr, columns: tl.constexpr,
+    scale, causal: tl.constexpr, head_dim: tl.constexpr, parts: tl.constexpr,
     masked: tl.constexpr,
 ):  # fmt: skip
     """Fold ``n_sinks`` sink blocks and ``count`` listed blocks into the running softmax."""
     acc, peak, total = state
     n_keys = shape[4]
     step: tl.constexpr = -1 if masked else 1
-    blocks: tl.constexpr = columns // BLOCK
+    columns: tl.constexpr = BLOCK // parts
     # Entries are read a round ahead, so that the loads of keys never wait for them.
-    first_block = tl.load(entries)
-    second_block = tl.load(entries + step * tl.maximum(blocks - 1 - n_sinks, 0))
-    for i in range(0, n_sinks + count, blocks):
-        if masked:
-            first = _start(i, first_block, n_sinks, count, n_keys)
-            second = _start(i + 1, second_block, n_sinks, count, n_keys)
-        else:
-            first = first_block * BLOCK
-            second = second_block * BLOCK
-        first_block = tl.load(entries + step * tl.maximum(i + blocks - n_sinks, 0))
-        if blocks == 2:
-            second_block = tl.load(entries + step * tl.maximum(i + 3 - n_sinks, 0))
-        k = load_rows(key, first, second, key_stride, n_keys, head_dim, columns, masked)
+    next_block = tl.load(entries)
+    for i in range((n_sinks + count) * parts):
+        turn = i // parts
+        block = tl.where(turn < n_sinks, turn, next_block) if masked else next_block
+        next_block = tl.load(entries + step * tl.maximum((i + 1) // parts - n_sinks, 0))
+        start = block * BLOCK + i % parts * columns
+        k = load_rows(key, start, key_stride, n_keys, head_dim, columns, masked)
         scores = tl.dot(q, tl.trans(k), input_precision="ieee")
         if masked:
-            is_sink = i + tl.arange(0, columns) // BLOCK < n_sinks
-            keys = key_positions(first, second, columns)
-            seen = sees(keys[None, :], is_sink[None, :], position[:, None], shape, causal)
+            keys = start + tl.arange(0, columns)
+            seen = sees(keys[None, :], turn < n_sinks, position[:, None], shape, causal)
             scores = tl.where(seen, scores, -float("inf"))
         new_peak = tl.maximum(peak, tl.max(scores, 1) * scale)
         shift = tl.where(new_peak == -float("inf"), 0.0, new_peak) if masked else new_peak
         weights = tl.exp2(scores * scale - shift[:, None])
         decay = tl.exp2(peak - shift)
         total = total * decay + tl.sum(weights, 1)
-        v = load_rows(value, first, second, value_stride, n_keys, head_dim, columns, masked)
+        v = load_rows(value, start, value_stride, n_keys, head_dim, columns, masked)
         acc = tl.dot(weights.to(v.dtype), v, acc * decay[:, None], input_precision="ieee")
         peak = new_peak
     return acc, peak, total
@@ -88,7 +72,7 @@ def _attend(
 def _forward_kernel(
     query, key, value, out, logsumexp, entries, sizes, query_strides, key_strides, value_strides,
     shape, slots, scale,
-    causal: tl.constexpr, head_dim: tl.constexpr, heads: tl.constexpr, columns: tl.constexpr,
+    causal: tl.constexpr, head_dim: tl.constexpr, heads: tl.constexpr, parts: tl.constexpr,
     descriptors: tl.constexpr,
 ):  # fmt: skip
     """One block of 64 queries of ``heads`` heads; ``scale`` is for powers of 2."""
@@ -113,17 +97,17 @@ def _forward_kernel(
         values = value + batch * value_strides[0] + kv_head * value_strides[1]
         key_stride = key_strides[2]
         value_stride = value_strides[2]
-    front = entries + row * (slots + 2 * SPARE) + SPARE
+    front = entries + row * (slots + 2) + 1
     position = row_query + n_keys - n_queries
     peak = tl.full((heads * BLOCK,), -float("inf"), tl.float32)
     state = tl.zeros((heads * BLOCK, head_dim), tl.float32), peak, tl.zeros_like(peak)
     state = _attend(
         state, q, position, keys, values, front, tl.load(sizes + 2 * row), 0,
-        key_stride, value_stride, shape, scale, causal, head_dim, columns, masked=False,
+        key_stride, value_stride, shape, scale, causal, head_dim, parts, masked=False,
     )  # fmt: skip
     acc, peak, total = _attend(
         state, q, position, keys, values, front + slots - 1, tl.load(sizes + 2 * row + 1),
-        tl.cdiv(sinks, BLOCK), key_stride, value_stride, shape, scale, causal, head_dim, columns,
+        tl.cdiv(sinks, BLOCK), key_stride, value_stride, shape, scale, causal, head_dim, parts,
         masked=True,
     )  # fmt: skip
     total = tl.where(total > 0, total, 1.0)
@@ -138,9 +122,9 @@ def _can_describe(x: Tensor) -> bool:
     return x.data_ptr() % 16 == 0 and all(s > 0 and s % 16 == 0 for s in strides)
 
 
-def _describe(x: Tensor) -> TensorDescriptor:
-    """``x`` (B, H, T, D) for the copy engine, in blocks of 64 rows."""
-    return TensorDescriptor(x, list(x.shape), list(x.stride()), [1, 1, BLOCK.value, x.shape[3]])
+def _describe(x: Tensor, rows: int) -> TensorDescriptor:
+    """``x`` (B, H, T, D) for the copy engine, in runs of ``rows`` rows."""
+    return TensorDescriptor(x, list(x.shape), list(x.stride()), [1, 1, rows, x.shape[3]])
 
 
 def forward(
@@ -169,20 +153,18 @@ def forward(
     query, scale = with_positive_scale(query, scale)
     query, key, value = with_rows(query), with_rows(key), with_rows(value)
     tile = pick_tile("forward", query, counts.shape[1])
-    lists = sort_lists(
-        query, key, counts, indices, causal, window_size, sink_tokens, blocks=tile.columns // BLOCK.value
-    )
+    lists = sort_lists(query, key, counts, indices, causal, window_size, sink_tokens)
     out = torch.empty(query.shape, dtype=query.dtype, device=query.device)
     logsumexp = torch.empty(query.shape[:3], dtype=torch.float32, device=query.device)
     descriptors = tile.descriptors and _can_describe(key) and _can_describe(value)
+    sources = (_describe(x, tile.columns) if descriptors else x for x in (key, value))
     launch(
         _forward_kernel, query.shape[0] * query.shape[1] // tile.heads * counts.shape[2],
         query.device, tile,
-        query, _describe(key) if descriptors else key, _describe(value) if descriptors else value,
-        out, logsumexp, lists.entries, lists.sizes,
+        query, *sources, out, logsumexp, lists.entries, lists.sizes,
         query.stride(), key.stride(), value.stride(),
         lists.shape, indices.shape[3], scale * LOG2_E,
-        causal=causal, head_dim=query.shape[3], heads=tile.heads, columns=tile.columns,
+        causal=causal, head_dim=query.shape[3], heads=tile.heads, parts=BLOCK.value // tile.columns,
         descriptors=descriptors,
     )  # fmt: skip
     return out, logsumexp
