@@ -23,7 +23,7 @@ from aiexplained.nn import reference_block_list_attention
 from aiexplained_kernels import _block_list_triton as shared
 from aiexplained_kernels import block_list_attention_triton, paged_attention
 
-MARGIN = 64
+MARGIN = 64 * 128  # a block of vectors
 HEAD_DIMS = (16, 32, 64, 128)
 SUPPORTED = [name for name, case in CASES.items() if case[6] in HEAD_DIMS]
 

@@ -250,8 +250,5 @@ def load_rows(
     else:
         lane = tl.arange(0, columns)[:, None]
         at = rows + start.to(tl.int64) * stride + lane * stride + tl.arange(0, head_dim)[None, :]
-        if masked:
-            x = tl.load(at, mask=start + lane < n_rows, other=0.0)
-        else:
-            x = tl.load(at)
+        x = tl.load(at, mask=start + lane < n_rows, other=0.0) if masked else tl.load(at)
     return x

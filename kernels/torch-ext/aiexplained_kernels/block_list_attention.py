@@ -55,7 +55,7 @@ def block_list_attention(
         causal: Hide keys after the query's own position.
         window_size: Show only keys nearer than this many positions, the query's own among them.
         sink_tokens: This many first keys are seen whatever the list and the window say.
-        scale: Factor on the scores; default ``1 / sqrt(D)``.
+        scale: Positive factor on the scores; default ``1 / sqrt(D)``.
         backend: ``"auto"`` takes the fastest that can run here; ``"torch"``, ``"native"`` (C++) or
             ``"triton"`` runs or raises.
 
@@ -73,7 +73,7 @@ def block_list_attention(
     >>> out.shape, logsumexp.shape
     (torch.Size([1, 2, 128, 16]), torch.Size([1, 2, 128]))
     """
-    _check(query, key, value, window_size, sink_tokens)
+    _check(query, key, value, window_size, sink_tokens, scale)
     check_list_shapes(counts, indices, query.shape[2])
     if counts.shape[0] != query.shape[0] or counts.shape[1] not in (key.shape[1], query.shape[1]):
         raise ValueError(
@@ -109,7 +109,7 @@ def paged_attention(
         lengths: ``(B,)``: tokens in each request's cache, the newest included.
         window_size: Show only keys nearer than this many positions.
         sink_tokens: This many first keys are seen whatever the window says.
-        scale: Factor on the scores; default ``1 / sqrt(D)``.
+        scale: Positive factor on the scores; default ``1 / sqrt(D)``.
         backend: As in :func:`block_list_attention`.
 
     Returns:
@@ -124,7 +124,7 @@ def paged_attention(
     >>> paged_attention(query, *pages, table, lengths)[0].shape
     torch.Size([1, 4, 1, 32])
     """
-    _check(query, key_pages, value_pages, window_size, sink_tokens, paged=True)
+    _check(query, key_pages, value_pages, window_size, sink_tokens, scale, paged=True)
     if key_pages.shape[2] not in (16, 64):
         raise ValueError(f"a page holds 16 or 64 tokens, got {key_pages.shape[2]}")
     batch = query.shape[0]
@@ -146,6 +146,7 @@ def _check(
     value: Tensor,
     window_size: int | None,
     sink_tokens: int,
+    scale: float | None,
     paged: bool = False,
 ) -> None:
     """Raise ``ValueError`` unless tensors and options fit one another."""
@@ -173,6 +174,8 @@ def _check(
             "window_size must be positive (or None) and sink_tokens not negative, got "
             f"{window_size} and {sink_tokens}"
         )
+    if scale is not None and not scale > 0:
+        raise ValueError(f"scale must be positive, got {scale}")
 
 
 def _implementation(backend: str, query: Tensor) -> ModuleType:
