@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import sys
 from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
@@ -53,9 +54,19 @@ def fingerprint(files: Iterable[Path]) -> str:
 def _digest(file: Path, _modified: int) -> str:
     data = file.read_bytes()
     if file.suffix == ".py":
-        tree = without_docstrings(ast.parse(data.decode("utf-8")))
-        data = ast.dump(tree, annotate_fields=False).encode()
+        data = canonical(without_docstrings(ast.parse(data.decode("utf-8")))).encode()
     return hashlib.sha256(data).hexdigest()
+
+
+def canonical(tree: ast.AST) -> str:
+    """What code means, as a text that is the same in all versions of Python since 3.11."""
+    for node in ast.walk(tree):
+        if getattr(node, "type_params", None) == []:  # new in 3.12
+            del node.type_params  # type: ignore[attr-defined]
+        if isinstance(node, ast.JoinedStr):  # 3.12 adds empty parts to nested formats
+            node.values = [x for x in node.values if getattr(x, "value", None) != ""]
+    options = {"show_empty": True} if sys.version_info >= (3, 13) else {}
+    return ast.dump(tree, annotate_fields=False, **options)
 
 
 def without_docstrings(tree: ast.Module) -> ast.Module:

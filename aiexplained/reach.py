@@ -12,7 +12,7 @@ import hashlib
 from functools import lru_cache
 from pathlib import Path
 
-from aiexplained.provenance import PACKAGE_ROOT, module_file, without_docstrings
+from aiexplained.provenance import PACKAGE_ROOT, canonical, module_file, without_docstrings
 
 Definition = tuple[str, str]
 """Module and top-level name."""
@@ -36,7 +36,7 @@ def reach(function: str, *, root: Path = PACKAGE_ROOT) -> dict[Definition, str]:
         if definition is None or definition in found:
             continue
         node = _parse(definition[0], root).definitions[definition[1]]
-        found[definition] = ast.dump(node, annotate_fields=False)
+        found[definition] = canonical(node)
         todo += [_resolve(*use, root) for use in _uses(node, definition[0], root)]
     return dict(sorted(found.items()))
 

@@ -1,8 +1,11 @@
 """Which code a result rests on: everything that a function can reach, and nothing beside it."""
 
+import ast
+import hashlib
+
 import pytest
 
-from aiexplained.provenance import imported_names, module_file, without_docstrings
+from aiexplained.provenance import canonical, imported_names, module_file, without_docstrings
 from aiexplained.reach import fingerprint_of, reach
 
 FILES = {
@@ -104,3 +107,12 @@ def test_docstrings_are_dropped_and_other_strings_are_kept():
     assert "'A.'" not in dump
     assert "'B'" not in dump
     assert "'C'" in dump
+
+
+def test_the_canonical_form_is_the_same_in_every_version_of_python():
+    code = (
+        "class A:\n    @property\n    def f(self, *, x: int = 1):\n"
+        "        return f'{x:{self.w}}' + ''\n"
+    )
+    digest = hashlib.sha256(canonical(ast.parse(code)).encode()).hexdigest()
+    assert digest[:16] == "44fb135d17f1cfa4"  # seen with 3.11, 3.12 and 3.13

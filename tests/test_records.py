@@ -86,6 +86,28 @@ def test_a_changed_function_makes_a_record_stale(study, tmp_path, monkeypatch):
     assert (both.stale, both.warning) == (1, "the code has changed since for 1 of 2 runs")
 
 
+def test_a_changed_source_beside_the_function_makes_a_record_stale(study, tmp_path, monkeypatch):
+    source = tmp_path / "kernel.cpp"
+    source.write_text("int a = 1;")
+    monkeypatch.setattr(records, "PACKAGE_ROOT", tmp_path)
+    one = Study("toy", study.function, ({"seed": 3},), sources=("kernel.cpp",))
+    (file, _), *_ = records.record(one, tmp_path / "out")
+    assert records.summarize([records.read(file)]).stale == 0
+    source.write_text("int a = 2;")
+    assert records.summarize([records.read(file)]).stale == 1
+    source.unlink()
+    assert records.summarize([records.read(file)]).stale == 1
+
+
+def test_a_result_may_name_the_device_and_a_copy_its_commit(study, tmp_path, monkeypatch):
+    monkeypatch.setenv("AIEXPLAINED_COMMIT", "0123abc")
+    inner = tmp_path / "aixstudy" / "inner.py"
+    inner.write_text('def measure(*, seed):\n    return {"value": 1, "device": "a GPU"}\n')
+    (file, _), *_ = records.record(Study("toy", study.function, ({"seed": 3},)), tmp_path / "out")
+    provenance = records.read(file)["provenance"]
+    assert (provenance["device"], provenance["commit"]) == ("a GPU", "0123abc")
+
+
 def test_no_runs_have_no_summary():
     with pytest.raises(ValueError, match="at least one run"):
         records.summarize([])

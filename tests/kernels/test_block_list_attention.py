@@ -196,7 +196,7 @@ def test_malformed_lists_are_rejected_before_anything_is_read(backend):
         ({"counts": torch.zeros(1, 2, 2).int()}, "64 queries need 1 lists"),
         ({"window_size": 0}, "window_size must be positive"),
         ({"sink_tokens": -1}, "sink_tokens not negative"),
-        ({"scale": -1.0}, "scale must be positive, got -1.0"),
+        ({"scale": 0.0}, "scale must be positive, got 0.0"),
         ({"backend": "fast"}, "one of auto, torch, native, triton, got 'fast'"),
     ],
 )

@@ -2,7 +2,8 @@
 
 The launches are recorded with inputs of real sizes that take no memory, and each kernel is then
 compiled to machine code for its target: it must use the matrix unit and, on NVIDIA, asynchronous
-copies, fit the shared memory of a program, and spill no register to memory.
+copies, fit the shared memory of a program, and spill no register to memory (under a cap on the
+registers: none in the main loop).
 """
 
 from __future__ import annotations
@@ -108,27 +109,40 @@ def launches(kind: str, head_dim: int) -> dict[str, tuple]:
 
 
 class Built(NamedTuple):
+    """Machine code of a kernel, and instructions that spill: in all, and in its main loop."""
+
     code: str
     shared_bytes: int
     spills: int
+    spills_in_loop: int
+    registers_are_capped: bool
+
+
+def main_loop(sass: str) -> str:
+    """The shortest loop with matrix instructions: that over blocks without a mask."""
+    labels = {found[1]: found.end() for found in re.finditer(r"^(\w+):$", sass, re.MULTILINE)}
+    jumps = [(labels[found[1]], found.start()) for found in re.finditer(r"\bBRA (\w+);", sass)]
+    loops = [sass[begin:end] for begin, end in jumps if begin < end]
+    return min((loop for loop in loops if "MMA" in loop), key=len, default="")
 
 
 @cache
 def build(chip: str, name: str, head_dim: int) -> Built:
     kernel, tile, arguments, constants = launches(CHIPS[chip].kind, head_dim)[name]
-    options = shared.launch_options(tile)
     target = CHIPS[chip].target
-    compiled = triton.compile(source(kernel, arguments, constants), target=target, options=options)
+    compiled = triton.compile(
+        source(kernel, arguments, constants), target=target, options=shared.launch_options(tile)
+    )
     if target.backend == "cuda":
         code = compiled.asm["sass"]
-        spills = len(re.findall(r"\bSTL\b", code))
+        spills, in_loop = (
+            len(re.findall(r"\b(?:STL|LDL)\b", part)) for part in (code, main_loop(code))
+        )
     else:
         code = compiled.asm["amdgcn"]
-        counts = re.findall(
-            r"\.vgpr_spill_count: +(\d+)|\.private_segment_fixed_size: +(\d+)", code
-        )
-        spills = max(int(number) for found in counts for number in found if number)
-    return Built(code, compiled.metadata.shared, spills)
+        counts = re.findall(r"\.(?:vgpr_spill_count|private_segment_fixed_size): +(\d+)", code)
+        spills = in_loop = max(map(int, counts))
+    return Built(code, compiled.metadata.shared, spills, in_loop, tile.registers is not None)
 
 
 NAMES = ["forward_kernel", "grad_query_kernel", "grad_key_kernel", "split_kernel"]
@@ -139,7 +153,9 @@ CASES += [(chip, "grad_key_kernel of sinks", 128) for chip in ("sm_90", "gfx1201
 @pytest.mark.parametrize(("chip", "name", "head_dim"), CASES)
 def test_a_kernel_fits_its_gpu(chip, name, head_dim):
     built = build(chip, name, head_dim)
-    assert built.spills == 0
+    # Under a cap, a few numbers for before and after the loop may wait in memory.
+    assert built.spills_in_loop == 0
+    assert built.spills == 0 or built.registers_are_capped
     assert built.shared_bytes <= CHIPS[chip].shared_bytes
     # A decode step has 16 rows; the warp group instruction of Hopper needs 64.
     matrix = "HMMA" if (chip, name) == ("sm_90", "split_kernel") else CHIPS[chip].matrix
@@ -156,7 +172,7 @@ def test_a_small_kernel_compiles_without_spills(name):
 def test_the_check_would_catch_a_tile_too_large_for_the_registers(monkeypatch):
     tile = shared.Tile(heads=2, warps=4, stages=2)
     monkeypatch.setitem(shared.CONFIGS, ("forward", "sm90"), (tile, tile))
-    assert build.__wrapped__("sm_90", "forward_kernel", 128).spills > 0
+    assert build.__wrapped__("sm_90", "forward_kernel", 128).spills_in_loop > 0
 
 
 def test_the_check_would_catch_loads_that_wait(monkeypatch):

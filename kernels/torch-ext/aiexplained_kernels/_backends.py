@@ -15,6 +15,7 @@ Backend = Literal["auto", "torch", "native", "triton"]
 BACKENDS = ("auto", "torch", "native", "triton")
 NATIVE_TYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 TRITON_TYPES = (torch.float32, torch.bfloat16, torch.float16)
+TRITON_HEAD_DIMS = (16, 32, 64, 128)
 
 
 def resolve(backend: str, operator: str, tensor: torch.Tensor) -> str:
@@ -48,9 +49,9 @@ def _missing(backend: str, operator: str, tensor: torch.Tensor) -> str | None:
         if tensor.device.type != "cpu":
             return f"it runs on the CPU, got a tensor on {tensor.device}"
         return _native_missing(operator)
-    head_dim = tensor.shape[-1]
-    if head_dim < 16 or head_dim > 256 or head_dim & (head_dim - 1):
-        return f"it takes a head_dim of 16, 32, 64, 128 or 256, got {head_dim}"
+    if tensor.shape[-1] not in TRITON_HEAD_DIMS:
+        wanted = ", ".join(map(str, TRITON_HEAD_DIMS))
+        return f"it takes a head_dim of {wanted}, got {tensor.shape[-1]}"
     if tensor.device.type == "cpu" and os.environ.get("TRITON_INTERPRET") != "1":
         return "it runs on a GPU (or on the CPU with TRITON_INTERPRET=1), got a tensor on cpu"
     return _triton_missing()

@@ -64,7 +64,7 @@ CONFIGS = {
     ("paged", "sm90"): (Tile(1, 4, 2), Tile(1, 4, 2)),
     ("paged", "sm80"): (Tile(1, 4, 3), Tile(1, 8, 3)),
     ("paged", "cdna"): (Tile(1, 4, 1), Tile(1, 4, 1)),
-    ("paged", "rdna"): (Tile(1, 4, 1), Tile(1, 4, 1)),
+    ("paged", "rdna"): (Tile(1, 4, 1), Tile(1, 8, 1)),
     ("forward", "float32"): (Tile(1, 8, 1, columns=16), Tile(1, 8, 1, columns=16)),
     ("grad_query", "float32"): (Tile(1, 8, 1, columns=16), Tile(1, 8, 1, columns=16)),
     ("grad_key", "float32"): (Tile(1, 8, 1, columns=16), Tile(1, 8, 1, columns=16)),
@@ -116,13 +116,6 @@ def launch(
 def with_rows(x: Tensor) -> Tensor:
     """``x`` with each vector in one piece of memory."""
     return x if x.stride(-1) == 1 else x.contiguous()
-
-
-def with_positive_scale(query: Tensor, scale: float) -> tuple[Tensor, float]:
-    """The same scores from a scale above 0: the running maximum is taken before scaling."""
-    if scale > 0:
-        return query, scale
-    return (-query, -scale) if scale < 0 else (torch.zeros_like(query), 1.0)
 
 
 @triton.jit
@@ -188,12 +181,12 @@ class SortedLists(NamedTuple):
     blocks to mask from the back, with a free entry behind; the free ones are read, but not used,
     by loops that read ahead. ``sizes`` ``(B, G, N, 2)``: how many of each. ``codes``
     ``(B, G, N, S)``: for each slot of the given list 2 * block, and 1 more if to mask, or twice
-    the number of key blocks if the entry is not read.
+    the number of key blocks if the entry is not read; empty unless asked for.
     """
 
     entries: Tensor
     sizes: Tensor
-    codes: Tensor | None
+    codes: Tensor
     shape: tuple[int, ...]
 
 
@@ -207,12 +200,12 @@ def sort_lists(
     window, sinks = min(window_size or NO_WINDOW, NO_WINDOW), min(sink_tokens, n_keys)
     entries = indices.new_empty(*counts.shape, slots + 2)
     sizes = indices.new_empty(*counts.shape, 2)
-    codes = indices.new_empty(indices.shape) if with_codes else None
+    codes = indices.new_empty(indices.shape if with_codes else (0,))
     shape = (n_heads, key.shape[1], counts.shape[1], n_queries, n_keys, window, sinks)
     launch(
         _sort_kernel, counts.numel(), query.device, Tile(1, 1, 1),
         counts.contiguous(), indices.contiguous(), entries, sizes,
-        entries if codes is None else codes, shape, slots,
+        codes, shape, slots,
         causal=causal, with_codes=with_codes,
         chunk=min(triton.next_power_of_2(max(slots, 2)), 256),
     )  # fmt: skip

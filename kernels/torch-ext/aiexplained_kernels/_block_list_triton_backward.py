@@ -23,7 +23,6 @@ from ._block_list_triton import (
     pick_tile,
     sees,
     sort_lists,
-    with_positive_scale,
     with_rows,
 )
 
@@ -231,15 +230,19 @@ def _grad_key_kernel(
     tl.store(grad_value + at, dv, mask=inside)
 
 
-def _readers(lists: SortedLists, n_key_blocks: int) -> tuple[Tensor, Tensor]:
+def _readers(codes: Tensor, n_key_blocks: int) -> tuple[Tensor, Tensor]:
     """For each list and key block, the query blocks that read it: full reads, then masked ones.
+
+    Args:
+        codes: See ``SortedLists``.
+        n_key_blocks: Blocks that the keys fill.
 
     Returns:
         The query blocks ``(B * G, N * S)``, and where the full and the masked readers of each key
         block start, ``(B * G, 2 * n_key_blocks + 1)``. Nothing is read back by the host.
     """
-    slots = lists.codes.shape[3]
-    codes, order = lists.codes.flatten(0, 1).flatten(1).sort(dim=1, stable=True)
+    slots = codes.shape[3]
+    codes, order = codes.flatten(0, 1).flatten(1).sort(dim=1, stable=True)
     edges = torch.arange(2 * n_key_blocks + 1, dtype=torch.int32, device=codes.device)
     bounds = torch.searchsorted(codes, edges.expand(len(codes), -1).contiguous(), out_int32=True)
     return order.div(max(slots, 1), rounding_mode="floor").to(torch.int32), bounds
@@ -253,7 +256,7 @@ def _grad_keys(
     batch, n_kv_heads, n_keys, head_dim = key.shape
     n_heads, n_lists, sinks = lists.shape[0], lists.shape[2], lists.shape[6]
     n_blocks, n_sink_blocks = triton.cdiv(n_keys, BLOCK.value), triton.cdiv(sinks, BLOCK.value)
-    readers, bounds = _readers(lists, n_blocks)
+    readers, bounds = _readers(lists.codes, n_blocks)
     tile = pick_tile("grad_key", query, n_lists)
     strides = query.stride(), key.stride(), value.stride()
     constants = {
@@ -311,8 +314,6 @@ def backward(
     Raises:
         ValueError: if the head size is not 16, 32, 64 or 128.
     """
-    sign = (scale > 0) - (scale < 0)
-    query, scale = with_positive_scale(query, scale)
     query, key, value = with_rows(query), with_rows(key), with_rows(value)
     grad_out, grad_logsumexp = grad_out.contiguous(), grad_logsumexp.contiguous()
     tile = pick_tile("grad_query", query, counts.shape[1])
@@ -331,4 +332,4 @@ def backward(
         causal=causal, head_dim=query.shape[3], heads=tile.heads, parts=BLOCK.value // tile.columns,
     )  # fmt: skip
     grads = _grad_keys(query, key, value, grad_out, logs, deltas, lists, causal, scale)
-    return grad_query if sign > 0 else grad_query * sign, *grads
+    return grad_query, *grads

@@ -20,7 +20,6 @@ from ._block_list_triton import (
     Tile,
     launch,
     pick_tile,
-    with_positive_scale,
     with_rows,
 )
 
@@ -131,11 +130,11 @@ def _n_splits(n_programs: int, capacity: int, device: torch.device) -> int:
 
     It looks at the room for keys, never at the lengths, which are on the device.
     """
-    n_processors = 4
+    n_processors: int = 4
     if device.type == "cuda":
         n_processors = torch.cuda.get_device_properties(device).multi_processor_count
     wanted = -(-2 * n_processors // max(n_programs, 1))
-    worthwhile = -(-capacity // (BLOCK.value * BLOCKS_PER_SPLIT))
+    worthwhile: int = -(-capacity // (BLOCK.value * BLOCKS_PER_SPLIT))
     return max(1, min(wanted, worthwhile, MAX_SPLITS))
 
 
@@ -153,7 +152,7 @@ def paged(
         lengths: ``(B,)`` int32, on the device; never read by the host.
         window_size: Show only keys nearer than this; 0 for no window.
         sink_tokens: First keys that are seen whatever the window says.
-        scale: Factor on the scores.
+        scale: Factor on the scores, above 0.
 
     Returns:
         ``(B, H, T, D)`` in the type of ``query``, contiguous, and ``(B, H, T)`` in float32.
@@ -161,7 +160,6 @@ def paged(
     Raises:
         ValueError: if ``D`` is not 16, 32, 64 or 128.
     """
-    query, scale = with_positive_scale(query, scale)
     query, key_pages, value_pages = with_rows(query), with_rows(key_pages), with_rows(value_pages)
     batch, n_heads, n_queries, head_dim = query.shape
     n_pages, n_kv_heads, page_size, _ = key_pages.shape

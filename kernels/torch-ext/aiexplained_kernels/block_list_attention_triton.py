@@ -24,7 +24,6 @@ from ._block_list_triton import (
     pick_tile,
     sees,
     sort_lists,
-    with_positive_scale,
     with_rows,
 )
 from ._block_list_triton_backward import backward
@@ -142,7 +141,7 @@ def forward(
         causal: Hide keys after the query's own position.
         window_size: Listed blocks show only keys nearer than this; 0 for no window.
         sink_tokens: First keys that are seen whatever the list and the window say.
-        scale: Factor on the scores.
+        scale: Factor on the scores, above 0: their maximum is taken before scaling.
 
     Returns:
         ``(B, H, T, D)`` in the type of ``query``, contiguous, and ``(B, H, T)`` in float32.
@@ -150,7 +149,6 @@ def forward(
     Raises:
         ValueError: if ``D`` is not 16, 32, 64 or 128.
     """
-    query, scale = with_positive_scale(query, scale)
     query, key, value = with_rows(query), with_rows(key), with_rows(value)
     tile = pick_tile("forward", query, counts.shape[1])
     lists = sort_lists(query, key, counts, indices, causal, window_size, sink_tokens)
