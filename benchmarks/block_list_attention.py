@@ -40,7 +40,10 @@ FLEX_OPTIONS = {"BLOCK_M": BLOCK, "BLOCK_N": BLOCK, "num_warps": 4, "num_stages"
 """Of FlexAttention on a GPU, which does not choose tiles for blocks of 64 by itself."""
 FOLDER = "block-list-attention"
 KERNELS = Path("kernels/torch-ext/aiexplained_kernels")
-SOURCES = {"cpu": ("*native*.py", "*.cpp", "*.h"), "gpu": ("*triton*.py",)}
+SOURCES = {
+    "cpu": ("_block_list_native.py", "_native.py", "block_list_*.cpp", "*.h"),
+    "gpu": ("*block_list*triton*.py",),
+}
 """Files that a result rests on besides this one."""
 
 
