@@ -17,6 +17,7 @@ from torch import Tensor
 
 from aiexplained_kernels import (
     BackendUnavailable,
+    _backends,
     _native,
     backend_report,
     block_list_attention,
@@ -359,3 +360,11 @@ def test_a_report_says_why_triton_cannot_run(monkeypatch: pytest.MonkeyPatch) ->
         assert said == "no GPU is visible to torch"
     else:
         assert said == "ready"
+
+
+def test_a_triton_too_old_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    triton = pytest.importorskip("triton")
+    monkeypatch.setattr(triton, "__version__", "3.5.1")
+    monkeypatch.setattr(_backends, "_triton_missing", _backends._triton_missing.__wrapped__)
+    report = _backends.backend_report()["block_list_attention"]
+    assert report["triton"] == "it takes triton 3.6 or newer, got 3.5.1"

@@ -49,7 +49,7 @@ def make_map(first: tuple[int, int, int, int] = (0, 0, 1, 1)) -> viz.Explorable:
 
 def entry(device: str, dtype: str, dim: int, tokens: int, **more: Any) -> dict[str, Any]:
     result = {
-        "work_ratio": tokens / 2000, "over_dense": tokens / 4000, "dense_s": 6.0, "flex_s": 3.0,
+        "work_ratio": tokens / 2000, "over_dense": tokens / 4000, "over_flex": tokens / 8000,
         "spread": {"over_dense": [tokens / 5000, tokens / 3000], "over_flex": [1.0, 2.0]},
         "ours_tflops": 0.3, "dense_tflops": 0.2, "gemm_tflops": 0.5, **more,
     }  # fmt: skip
@@ -57,7 +57,8 @@ def entry(device: str, dtype: str, dim: int, tokens: int, **more: Any) -> dict[s
     setting = {
         "device": device, "instructions": unit, "dtype": dtype, "head_dim": dim, "tokens": tokens,
     }  # fmt: skip
-    return {"setting": setting, "result": result}
+    made_on = {"cpu": "AMD EPYC, 2 cores", "gpu": "NVIDIA H100 80GB HBM3"}[device]
+    return {"setting": setting, "result": result, "provenance": {"device": made_on}}
 
 
 CPU = [
@@ -91,7 +92,7 @@ def test_a_window_with_sinks_reads_the_blocks_that_a_pencil_finds() -> None:
     # row 2 on), the block before the own one is whole, and the sinks cut block 0 in rows 3 and 4.
     said = make_map().drawing.alt
     assert "4 pairs of blocks are read whole, 10 are read and masked inside, 1 are not" in said
-    assert "2 key blocks besides the own one and 7 sink tokens" in said
+    assert "2 key blocks besides its own block and 7 sink tokens" in said
     assert "93 % of the work of dense attention" in said
 
 
@@ -113,9 +114,9 @@ def test_the_map_says_one_block_in_the_singular() -> None:
 def test_series_are_told_apart_and_stand_in_order() -> None:
     series = figures.series_of([*GPU, *CPU])
     assert list(series) == [
+        "H100, bfloat16, width 128",
         "CPU with AVX2, bfloat16, width 64",
         "CPU with AVX2, float32, width 64",
-        "GPU, bfloat16, width 128",
     ]
     assert [p.tokens for p in series["CPU with AVX2, bfloat16, width 64"]] == [8000, 32000, 128000]
 
@@ -128,13 +129,19 @@ def test_a_point_is_the_record_beside_its_limits() -> None:
     assert (point.share, point.dense_share) == pytest.approx((60, 40))
 
 
+def test_shares_are_of_the_highest_peak_of_a_machine() -> None:
+    slow = entry("cpu", "float32", 64, 16000, gemm_tflops=0.4)
+    points = figures.series_of([slow, CPU[0]])["CPU with AVX2, float32, width 64"]
+    assert [p.share for p in points] == pytest.approx([60, 60])
+
+
 def test_without_a_gpu_the_figure_stands() -> None:
     one = figures.speed(figures.series_of(CPU[1:]))
-    assert "GPU" not in one.drawing.item
+    assert "H100" not in one.drawing.item
     assert "RadioButtonGroup" not in one.drawing.item, "nothing to choose from"
     assert "at 128,000 tokens 32.0 times (64.0 times fewer pairs" in one.drawing.alt
     both = figures.speed(figures.series_of([*CPU, *GPU]))
-    assert "GPU, bfloat16, width 128. How much faster" in both.drawing.item
+    assert "H100, bfloat16, width 128. How much faster" in both.drawing.item
 
 
 def test_the_title_of_the_speed_states_work_and_time() -> None:
@@ -179,9 +186,10 @@ def test_titles_colors_and_captions_follow_the_controls(
     expect(first.locator(".aix-caption")).to_contain_text("8 are read and masked inside")
     assert title(first) == "12 of 15 blocks are read, with 22 % of the attention"
     assert drawn(first) == {"1": 8, "2": 4}
-    second.get_by_role("button", name="GPU").click()
-    expect(second.locator(".aix-caption")).to_contain_text("GPU, bfloat16, width 128")
-    assert title(second) == "At 32,000 tokens: 16 times less work, 8 times as fast as dense"
+    expect(second.locator(".aix-caption")).to_contain_text("H100, bfloat16, width 128")
+    second.get_by_role("button", name="float32").click()
+    expect(second.locator(".aix-caption")).to_contain_text("CPU with AVX2, float32, width 64")
+    assert title(second) == "At 8,000 tokens: 4 times less work, 2 times as fast as dense"
 
 
 def title(figure: Any) -> str:

@@ -50,7 +50,7 @@ def block_map(
             to 1.
         heads: Where each head looks.
         kinds: How the lists are made.
-        budgets: Blocks that a list may name besides the own one.
+        budgets: Blocks that a list may name besides the own block.
         sinks: Sink tokens.
         first: Positions of the four controls at the start.
     """
@@ -61,7 +61,7 @@ def block_map(
     controls = [
         choice("A head that looks", heads, first[0]),
         choice("How the lists are made", kinds, first[1]),
-        index_slider("Key blocks on a list besides the own one", budgets, first[2]),
+        index_slider("Key blocks on a list besides its own", budgets, first[2]),
         index_slider("Sink tokens, which everybody reads", sinks, first[3]),
     ]
     cells = ColumnDataSource({"query": query, "key": key}, name="aix-cells")
@@ -112,7 +112,7 @@ def _findings(
         also = f" and {sinks} sink tokens" if sinks else ""
         blocks = f"{budget} key block{'s' * (budget != 1)}"
         alts[at] = (
-            f"{kind}: {blocks} besides the own one{also}, for a head that looks {head}. {whole} "
+            f"{kind}: {blocks} besides its own block{also}, for a head that looks {head}. {whole} "
             f"pairs of blocks are read whole, {cut} are read and masked inside, {every - read} are "
             f"not read ({100 * read / every:.0f} % of the work of dense attention). What is read "
             f"holds {found} of the head's attention, between {kept[at].min():.0f} and "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import functools
 import os
 from typing import Literal
 
@@ -15,6 +15,7 @@ Backend = Literal["auto", "torch", "native", "triton"]
 BACKENDS = ("auto", "torch", "native", "triton")
 NATIVE_TYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 TRITON_TYPES = (torch.float32, torch.bfloat16, torch.float16)
+OLDEST_TRITON = (3, 6)
 TRITON_HEAD_DIMS = (16, 32, 64, 128)
 
 
@@ -65,8 +66,16 @@ def _native_missing(operator: str) -> str | None:
     return None
 
 
+@functools.cache
 def _triton_missing() -> str | None:
-    return None if importlib.util.find_spec("triton") else "the package triton is not installed"
+    try:
+        import triton
+    except ImportError:
+        return "the package triton is not installed"
+    if tuple(map(int, triton.__version__.split(".")[:2])) < OLDEST_TRITON:
+        oldest = ".".join(map(str, OLDEST_TRITON))
+        return f"it takes triton {oldest} or newer, got {triton.__version__}"
+    return None
 
 
 def backend_report() -> dict[str, dict[str, str]]:

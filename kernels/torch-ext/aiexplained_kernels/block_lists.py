@@ -93,7 +93,7 @@ def top_k_block_list(scores: Tensor, k: int, *, own_block: bool = True) -> tuple
     Args:
         scores: ``(B, G, N, M)``, higher is better; the last query block is aligned with the last
             key block. ``-inf`` forbids a block.
-        k: Blocks to take beside the own one, at most.
+        k: Blocks to take besides the own block, at most.
         own_block: Also read the block that the queries themselves stand in.
 
     Returns:
