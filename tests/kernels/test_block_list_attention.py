@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 import torch
 from block_list_cases import CASES, budget, make_case, make_pages, relative, run
@@ -194,6 +196,8 @@ def test_malformed_lists_are_rejected_before_anything_is_read(backend):
         ({"query": torch.zeros(1, 2, 64, 8).double()}, "one floating type"),
         ({"counts": torch.zeros(1, 3, 1).int()}, r"one list a key head \(2\)"),
         ({"counts": torch.zeros(1, 2, 2).int()}, "64 queries need 1 lists"),
+        ({"query": torch.zeros(1, 2, 0, 8)}, r"no size may be 0, got shapes \(1, 2, 0, 8\)"),
+        ({"indices": torch.zeros(1, 2, 1, 1).bool()}, "lists must be integers, got .*bool"),
         ({"window_size": 0}, "window_size must be positive"),
         ({"sink_tokens": -1}, "sink_tokens not negative"),
         ({"scale": 0.0}, "scale must be positive, got 0.0"),
@@ -310,3 +314,116 @@ def test_paged_decode_says_that_it_has_no_backward():
     out, _ = paged_attention(query.requires_grad_(), *pages, table, lengths)
     with pytest.raises(RuntimeError, match="paged_attention has no backward"):
         out.sum().backward()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_what_no_list_names_may_hold_anything(backend):
+    inputs, _, _ = make_case("ragged", torch.float32)
+    counts = torch.tensor([[[0, 1, 2]]]).expand(2, 1, 3)
+    indices = torch.tensor([1, 2]).expand(2, 1, 3, 2)
+    for tensor in inputs[1:]:
+        tensor[:, :, :64] = torch.nan  # block 0, to which unused entries could point
+    found = run(block_list_attention, inputs, (counts, indices), {"backend": backend})
+    assert found[0].isfinite().all()
+    assert all(grad.isfinite().all() for grad in found[2:])
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_the_unwritten_end_of_a_page_is_not_read(backend):
+    query, key_pages, value_pages, table, lengths = make_pages(16)
+    for pages in (key_pages, value_pages):
+        for request, length in enumerate(lengths.tolist()):
+            pages[table[request, length // 16], :, length % 16 :] = torch.nan
+    out, _ = paged_attention(query, key_pages, value_pages, table, lengths, backend=backend)
+    assert out.isfinite().all()
+
+
+@pytest.mark.parametrize("bits", [0x7FC00000, 0x7FFFFFFF, -1])
+def test_no_kind_of_nan_turns_into_a_number(build, bits):
+    for dtype in (torch.float32, torch.bfloat16):
+        query, key, value = torch.randn(3, 1, 1, 64, 64).to(dtype).unbind()
+        nan = torch.tensor([bits], dtype=torch.int32).view(torch.float32)
+        if dtype is torch.float32:
+            key[0, 0, 5, 3] = nan[0]
+        else:
+            key.view(torch.int16)[0, 0, 5, 3] = nan.view(torch.int16)[1]
+        lists = torch.ones(1, 1, 1).int(), torch.zeros(1, 1, 1, 1).int()
+        out, logsumexp = block_list_attention(query, key, value, *lists, backend="native")
+        assert out[:, :, 5:].isnan().all()
+        assert logsumexp[:, :, 5:].isnan().all()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_autocast_leaves_float32_alone(backend):
+    inputs, lists, options = make_case("ragged", torch.float32)
+    options["backend"] = backend
+    expected = run(block_list_attention, inputs, lists, options)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = run(block_list_attention, inputs, lists, options)
+    for a, b in zip(found, expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_second_derivative_is_refused(backend):
+    inputs, lists, options = make_case("three tokens")
+    inputs = [x.requires_grad_() for x in inputs]
+    out, _ = block_list_attention(*inputs, *lists, **options, backend=backend)
+    grads = torch.autograd.grad(out.square().sum(), inputs, create_graph=True)
+    with pytest.raises(RuntimeError, match="differentiated once, not twice"):
+        torch.autograd.grad(grads[0].square().sum(), inputs)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_merging_with_an_empty_part_has_finite_gradients(backend):
+    inputs = [x.requires_grad_() for x in make_case("more queries than keys")[0]]
+    lists = torch.ones(1, 6, 5).int(), torch.zeros(1, 6, 5, 1).int()
+    out, logsumexp = block_list_attention(*inputs, *lists, backend=backend)
+    assert logsumexp.eq(-torch.inf).any()
+    merged = torch.logaddexp(logsumexp, torch.full_like(logsumexp, -torch.inf))
+    total = out.sum() + merged[merged.isfinite()].sum()
+    assert all(x.isfinite().all() for x in torch.autograd.grad(total, inputs))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_options_beyond_any_length_are_no_limit(backend):
+    inputs, lists, _ = make_case("ragged", torch.float32)
+    plain = block_list_attention(*inputs, *lists, backend=backend)
+    far = block_list_attention(*inputs, *lists, window_size=sys.maxsize, backend=backend)
+    for a, b in zip(far, plain, strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=0)
+    every = block_list_attention(*inputs, *lists, sink_tokens=sys.maxsize, backend=backend)
+    exact = [x.double() for x in inputs]
+    dense, _ = reference_block_list_attention(*exact, *lists, sink_tokens=10**6)
+    assert relative(every[0], dense) < budget(torch.float32)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_large_integers_do_not_wrap_into_a_list(backend):
+    inputs, _, _ = make_case("one block", torch.float32)
+    lists = torch.ones(1, 1, 1).long(), torch.full((1, 1, 1, 1), 2**32)
+    with pytest.raises(ValueError, match="names key block 2147483647, but 64 keys"):
+        block_list_attention(*inputs, *lists, backend=backend)
+
+
+def test_threads_that_share_a_key_head_sum_apart():
+    inputs, lists, options = make_case("group of 8, a list each", torch.float32)
+    expected = run(reference_block_list_attention, [x.double() for x in inputs], lists, options)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        found = run(block_list_attention, inputs, lists, options | {"backend": "native"})
+    finally:
+        torch.set_num_threads(before)
+    errors = [relative(a, b) for a, b in zip(found, expected, strict=True)]
+    assert max(errors) < budget(torch.float32), errors
+
+
+@pytest.mark.parametrize("name", ["key", "counts"])
+def test_tensors_on_another_device_are_named(name):
+    inputs, (counts, indices), _ = make_case("one block", torch.float32)
+    arguments = dict(zip(("query", "key", "value"), inputs, strict=True))
+    arguments |= {"counts": counts, "indices": indices}
+    arguments[name] = arguments[name].to("meta")
+    with pytest.raises(ValueError, match=f"{name} must be on cpu, as the query is, got meta"):
+        block_list_attention(**arguments)

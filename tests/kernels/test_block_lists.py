@@ -61,6 +61,19 @@ def test_top_k_takes_the_best_of_the_past(n, m, k, own_block, seed):
             assert next(found) == expected
 
 
+@given(sizes, sizes, st.integers(1, 3))
+def test_every_query_finds_its_own_block(n_queries, n_keys, k):
+    scores = torch.zeros(1, 1, -(-n_queries // 64), -(-n_keys // 64))
+    lists = as_sets(*top_k_block_list(scores, k, n_queries=n_queries, n_keys=n_keys))
+    for query in range(n_queries):
+        position = query + n_keys - n_queries
+        if position >= 0:
+            assert position // BLOCK_SIZE in lists[query // BLOCK_SIZE]
+    for block, entries in enumerate(lists):
+        newest = min(block * 64 + 63, n_queries - 1) + n_keys - n_queries
+        assert all(64 * entry <= newest for entry in entries)
+
+
 def test_a_score_of_minus_infinity_forbids_a_block():
     scores = torch.zeros(1, 1, 3, 3)
     scores[..., 0] = -torch.inf
@@ -99,6 +112,7 @@ def test_the_checker_says_what_is_wrong_and_where(counts, indices, said):
         (lambda: window_block_list(64, 64, 0), "positive, got 64, 64, 0"),
         (lambda: top_k_block_list(torch.ones(2, 2), 1), r"\(2, 2\) and 1"),
         (lambda: top_k_block_list(torch.ones(1, 1, 2, 2), 0), "k positive"),
+        (lambda: top_k_block_list(torch.ones(1, 1, 2, 2), 1, n_keys=64), "128 queries and 64 keys"),
     ],
 )
 def test_builders_reject_what_they_cannot_read(call, said):

@@ -15,6 +15,8 @@ from ._block_list_torch import check_pages
 from .block_lists import BLOCK_SIZE, check_block_list, n_blocks
 
 NAME = "block_list_attention"
+MOST_SHARES = 8
+"""Parts of a key head's gradients that threads may sum apart; each takes memory of its own."""
 TYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2, torch.float64: 3}
 NUMBERS = (
     "type", "batch", "heads", "kv_heads", "lists", "n_queries", "n_keys", "head_dim", "list_width",
@@ -113,7 +115,8 @@ def backward(
     problem = _problem(library, query, key, value, causal, window_size, sink_tokens, scale)
     _lists(problem, key, counts, indices)
     batch, kv_heads, n_keys, width = key.shape
-    problem.shares = -(-problem.threads // (batch * kv_heads))
+    wanted = -(-problem.threads // (batch * kv_heads))
+    problem.shares = min(wanted, n_blocks(query.shape[2]), MOST_SHARES)
     shape = (problem.shares, batch, kv_heads, n_blocks(n_keys) * BLOCK_SIZE, -(-width // 32) * 32)
     grad_key, grad_value = (key.new_zeros(shape, dtype=_exact(query)) for _ in range(2))
     grad_query = torch.empty_like(query, memory_format=torch.contiguous_format)
@@ -154,6 +157,7 @@ def paged(
         used = -(-lengths // problem.page_size)
         in_use = torch.arange(page_table.shape[1]) < used[:, None]
         check_pages(page_table, lengths, in_use, key_pages)
+        raise RuntimeError("the C++ kernel rejected pages in which the checker finds no fault")
     return out, logsumexp
 
 
@@ -163,6 +167,7 @@ def _run(
     """Call the library; a malformed list is explained by the checker that knows every rule."""
     if _entry(library, name)(problem):
         check_block_list(*lists)
+        raise RuntimeError("the C++ kernel rejected lists in which the checker finds no fault")
 
 
 def _problem(

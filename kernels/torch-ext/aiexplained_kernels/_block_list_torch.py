@@ -8,9 +8,10 @@ which show the others.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
@@ -18,7 +19,20 @@ from torch.nn.functional import pad
 
 from .block_lists import BLOCK_SIZE, check_block_list, n_blocks
 
+P = ParamSpec("P")
+R = TypeVar("R")
 SLICE_ELEMENTS = 1 << 24
+
+
+def exactly(run: Callable[P, R]) -> Callable[P, R]:
+    """Keep the types of the inputs: autocast would multiply float32 in a lower precision."""
+
+    @functools.wraps(run)
+    def inner(*args: P.args, **kwargs: P.kwargs) -> R:
+        with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
+            return run(*args, **kwargs)
+
+    return inner
 
 
 class Rule(NamedTuple):
@@ -47,6 +61,7 @@ class Slice:
         return scores.masked_fill(~self.visible, -torch.inf)
 
 
+@exactly
 def forward(
     query: Tensor, key: Tensor, value: Tensor, counts: Tensor, indices: Tensor, *options: Any
 ) -> tuple[Tensor, Tensor]:
@@ -70,6 +85,7 @@ def forward(
     )
 
 
+@exactly
 def backward(
     grad_out: Tensor,
     grad_logsumexp: Tensor,
@@ -117,6 +133,7 @@ def backward(
     )
 
 
+@exactly
 def paged(
     query: Tensor,
     key_pages: Tensor,
@@ -134,6 +151,7 @@ def paged(
     in_use = torch.arange(page_table.shape[1], device=query.device) < n_pages[:, None]
     if query.device.type == "cpu":
         check_pages(page_table, lengths, in_use, key_pages)
+    in_use = in_use & (page_table >= 0) & (page_table < key_pages.shape[0])
     table = page_table.where(in_use, 0).long()
     group = query.shape[1] // key_pages.shape[1]
     key, value = (
@@ -142,8 +160,11 @@ def paged(
     )
     at = torch.arange(key.shape[2], device=query.device)
     ends = lengths.view(-1, 1, 1, 1)
+    # What is not read may hold anything, and 0 times NaN is NaN.
+    read = (at < ends) & in_use.repeat_interleave(page_size, dim=1)[:, None, None]
+    key, value = (x.masked_fill(~read.mT, 0.0) for x in (key, value))
     position = torch.arange(tokens, device=query.device)[:, None] + ends - tokens
-    visible = (at <= position) & (at < ends)
+    visible = (at <= position) & read
     if window_size:
         visible = visible & ((position - at < window_size) | (at < sink_tokens))
     scores = (query.to(exact) @ key.transpose(-1, -2) * scale).masked_fill(~visible, -torch.inf)
@@ -200,6 +221,7 @@ def _slices(
     batch, lists, n, n_rows, width = rows.shape
     n_keys, n_sinks = key.shape[2], n_blocks(min(rule.sink_tokens, key.shape[2]))
     in_use = torch.arange(indices.shape[3], device=key.device) < counts[..., None]
+    in_use = in_use & (indices >= 0) & (indices < n_blocks(n_keys))
     listed = indices.where(in_use, 0).long()
     sinks = torch.arange(n_sinks, device=key.device).expand(*counts.shape, n_sinks)
     slots = torch.cat([sinks, listed], dim=-1)
@@ -214,9 +236,13 @@ def _slices(
     for start in range(0, n, step):
         blocks = slice(start, min(start + step, n))
         where = torch.broadcast_tensors(at, head, slots[:, :, blocks])
-        near_key, near_value = (x[where].flatten(3, 4).to(exact) for x in (key, value))
         position = slots[:, :, blocks, :, None] * BLOCK_SIZE
         position = position + torch.arange(BLOCK_SIZE, device=key.device)
+        # What is not read may hold anything, and 0 times NaN is NaN.
+        unread = ~in_use[:, :, blocks, :, None].expand_as(position).flatten(3)[..., None]
+        near_key, near_value = (
+            x[where].flatten(3, 4).to(exact).masked_fill(unread, 0.0) for x in (key, value)
+        )
         first = torch.arange(blocks.start, blocks.stop, device=key.device) * BLOCK_SIZE
         query_position = (first[:, None] + torch.arange(BLOCK_SIZE, device=key.device)).repeat(
             1, n_rows // BLOCK_SIZE

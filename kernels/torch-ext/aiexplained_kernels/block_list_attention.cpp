@@ -19,7 +19,7 @@ template <class M> void forward(const Problem& p) {
 }
 
 // Each share of a key head's query blocks adds into gradients of its own, so that no two threads
-// meet and the order of the sums does not depend on them.
+// meet. The order of the sums depends on the number of shares, not on which thread is faster.
 template <class M> void backward(const Problem& p) {
   using Real = typename M::Real;
   const int64_t blocks = (p.n_queries + BLOCK - 1) / BLOCK, lists = p.lists / p.kv_heads;

@@ -23,7 +23,7 @@ from . import _block_list_native as native
 from . import _block_list_torch as in_torch
 from ._backends import Backend, resolve
 from ._ops import add_op_namespace_prefix, ops
-from .block_lists import check_list_shapes
+from .block_lists import INTEGERS, as_int32, check_list_shapes
 
 NAME = "block_list_attention"
 Result = tuple[Tensor, Tensor]
@@ -42,7 +42,7 @@ def block_list_attention(
     scale: float | None = None,
     backend: Backend = "auto",
 ) -> tuple[Tensor, Tensor]:
-    """Attention over listed key blocks of 64; differentiable in query, key and value.
+    """Attention over listed key blocks of 64; differentiable once, backward, in its inputs.
 
     Args:
         query: ``(B, H, T, D)``; the last query stands at the position of the last key.
@@ -74,6 +74,7 @@ def block_list_attention(
     (torch.Size([1, 2, 128, 16]), torch.Size([1, 2, 128]))
     """
     _check(query, key, value, window_size, sink_tokens, scale)
+    _check_place(query, key=key, value=value, counts=counts, indices=indices)
     check_list_shapes(counts, indices, query.shape[2])
     if counts.shape[0] != query.shape[0] or counts.shape[1] not in (key.shape[1], query.shape[1]):
         raise ValueError(
@@ -81,8 +82,9 @@ def block_list_attention(
             f"query head ({query.shape[1]}), got shape {tuple(counts.shape)}"
         )
     result: Result = ops.block_list_attention(
-        query, key, value, counts.to(torch.int32), indices.to(torch.int32), causal,
-        window_size or 0, sink_tokens, query.shape[-1] ** -0.5 if scale is None else scale, backend,
+        query, key, value, as_int32(counts), as_int32(indices), causal,
+        min(window_size or 0, query.shape[2] + key.shape[2]), min(sink_tokens, key.shape[2]),
+        query.shape[-1] ** -0.5 if scale is None else scale, backend,
     )  # fmt: skip
     return result
 
@@ -125,6 +127,13 @@ def paged_attention(
     torch.Size([1, 4, 1, 32])
     """
     _check(query, key_pages, value_pages, window_size, sink_tokens, scale, paged=True)
+    _check_place(
+        query, key_pages=key_pages, value_pages=value_pages, page_table=page_table, lengths=lengths
+    )
+    if page_table.dtype not in INTEGERS or lengths.dtype not in INTEGERS:
+        raise ValueError(
+            f"page_table and lengths must be integers, got {page_table.dtype}, {lengths.dtype}"
+        )
     if key_pages.shape[2] not in (16, 64):
         raise ValueError(f"a page holds 16 or 64 tokens, got {key_pages.shape[2]}")
     batch = query.shape[0]
@@ -133,9 +142,11 @@ def paged_attention(
             f"page_table needs shape ({batch}, max_pages) and lengths ({batch},), got "
             f"{tuple(page_table.shape)} and {tuple(lengths.shape)}"
         )
+    room = query.shape[2] + page_table.shape[1] * key_pages.shape[2]
     result: Result = ops.paged_attention(
-        query, key_pages, value_pages, page_table.to(torch.int32), lengths.to(torch.int32),
-        window_size or 0, sink_tokens, query.shape[-1] ** -0.5 if scale is None else scale, backend,
+        query, key_pages, value_pages, as_int32(page_table), as_int32(lengths),
+        min(window_size or 0, room), min(sink_tokens, room),
+        query.shape[-1] ** -0.5 if scale is None else scale, backend,
     )  # fmt: skip
     return result
 
@@ -154,6 +165,10 @@ def _check(
         raise ValueError(
             "query, key, value need four axes, key and value alike, got shapes "
             f"{tuple(query.shape)}, {tuple(key.shape)}, {tuple(value.shape)}"
+        )
+    if 0 in query.shape or 0 in key.shape:
+        raise ValueError(
+            f"no size may be 0, got shapes {tuple(query.shape)} and {tuple(key.shape)}"
         )
     if query.shape[3] != key.shape[3] or not (paged or query.shape[0] == key.shape[0]):
         raise ValueError(
@@ -176,6 +191,13 @@ def _check(
         )
     if scale is not None and not scale > 0:
         raise ValueError(f"scale must be positive, got {scale}")
+
+
+def _check_place(query: Tensor, **others: Tensor) -> None:
+    """Raise ``ValueError`` unless all tensors are where the query is."""
+    for name, x in others.items():
+        if x.device != query.device:
+            raise ValueError(f"{name} must be on {query.device}, as the query is, got {x.device}")
 
 
 def _implementation(backend: str, query: Tensor) -> ModuleType:
@@ -262,6 +284,9 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> N
 
 
 def _differentiate(ctx: Any, grad_out: Tensor, grad_logsumexp: Tensor) -> tuple[Tensor | None, ...]:
+    # Where parts are merged by their logsumexp, an empty one brings a NaN: nothing hangs on it.
+    logsumexp = ctx.saved_tensors[4]
+    grad_logsumexp = grad_logsumexp.masked_fill(logsumexp == -torch.inf, 0.0)
     grads = ops.block_list_attention_backward(
         grad_out, grad_logsumexp, *ctx.saved_tensors, *ctx.options
     )
@@ -270,6 +295,10 @@ def _differentiate(ctx: Any, grad_out: Tensor, grad_logsumexp: Tensor) -> tuple[
 
 def _no_backward(ctx: Any, *_: Tensor) -> None:
     raise RuntimeError("paged_attention has no backward; train with block_list_attention")
+
+
+def _no_second_backward(ctx: Any, *_: Tensor) -> None:
+    raise RuntimeError("block_list_attention can be differentiated once, not twice")
 
 
 RULE = "bool causal, int window_size, int sink_tokens, float scale, str backend"
@@ -302,3 +331,6 @@ torch.library.register_autograd(
     add_op_namespace_prefix("block_list_attention"), _differentiate, setup_context=_save
 )
 torch.library.register_autograd(add_op_namespace_prefix("paged_attention"), _no_backward)
+torch.library.register_autograd(
+    add_op_namespace_prefix("block_list_attention_backward"), _no_second_backward
+)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 BLOCK_SIZE = 64
+INTEGERS = (torch.int8, torch.int16, torch.int32, torch.int64, torch.uint8)
 
 
 def n_blocks(n_tokens: int) -> int:
@@ -87,20 +88,31 @@ def window_block_list(
     return block_list_from_mask(touched[None, None])
 
 
-def top_k_block_list(scores: Tensor, k: int, *, own_block: bool = True) -> tuple[Tensor, Tensor]:
+def top_k_block_list(
+    scores: Tensor,
+    k: int,
+    *,
+    own_block: bool = True,
+    n_queries: int | None = None,
+    n_keys: int | None = None,
+) -> tuple[Tensor, Tensor]:
     """The ``k`` best-scored key blocks of each query block, never one from its future.
 
     Args:
-        scores: ``(B, G, N, M)``, higher is better; the last query block is aligned with the last
-            key block. ``-inf`` forbids a block.
+        scores: ``(B, G, N, M)``, higher is better. ``-inf`` forbids a block.
         k: Blocks to take besides the own block, at most.
-        own_block: Also read the block that the queries themselves stand in.
+        own_block: Also read the block in which the queries themselves stand, or both if they stand
+            in two.
+        n_queries: Queries, the last at the position of the last key; default ``64 N``.
+        n_keys: Keys; default ``64 M``.
 
     Returns:
-        ``counts`` ``(B, G, N)`` and ``indices`` ``(B, G, N, k + own_block)``, in rising order.
+        ``counts`` ``(B, G, N)`` and ``indices`` ``(B, G, N, S)``, in rising order, with ``S`` the
+        longest list.
 
     Raises:
-        ValueError: if ``scores`` has not four axes or ``k`` is not positive.
+        ValueError: if ``scores`` has not four axes, ``k`` is not positive, or the numbers of
+            queries and keys do not fill the blocks.
 
     >>> scores = torch.tensor([[[[9.0, 0, 0], [1, 9, 9], [2, 1, 9]]]])
     >>> counts, indices = top_k_block_list(scores, k=1)
@@ -112,16 +124,23 @@ def top_k_block_list(scores: Tensor, k: int, *, own_block: bool = True) -> tuple
             f"scores must be (B, G, N, M) and k positive, got {tuple(scores.shape)} and {k}"
         )
     n, m = scores.shape[2:]
-    own = torch.arange(n, device=scores.device)[:, None] + m - n
+    n_queries = n * BLOCK_SIZE if n_queries is None else n_queries
+    n_keys = m * BLOCK_SIZE if n_keys is None else n_keys
+    if (n_blocks(n_queries), n_blocks(n_keys)) != (n, m):
+        raise ValueError(
+            f"{n_queries} queries and {n_keys} keys have {n_blocks(n_queries)} by "
+            f"{n_blocks(n_keys)} blocks, got scores of {n} by {m}"
+        )
+    start = torch.arange(n, device=scores.device)[:, None] * BLOCK_SIZE + n_keys - n_queries
+    end = (start + BLOCK_SIZE - 1).clamp(max=n_keys - 1)
     block = torch.arange(m, device=scores.device)
-    before = block < own if own_block else block <= own
-    scores = scores.masked_fill(~before, -torch.inf)
+    own = (block >= start // BLOCK_SIZE) & (block <= end // BLOCK_SIZE)
+    past = block * BLOCK_SIZE < start if own_block else block * BLOCK_SIZE <= end
+    scores = scores.masked_fill(~past | own if own_block else ~past, -torch.inf)
     best = scores.topk(min(k, m), dim=-1)
     chosen = torch.zeros_like(scores, dtype=torch.bool)
     chosen.scatter_(-1, best.indices, best.values > -torch.inf)
-    if own_block:
-        chosen = chosen | (block == own)
-    return block_list_from_mask(chosen)
+    return block_list_from_mask(chosen | own if own_block else chosen)
 
 
 def check_block_list(counts: Tensor, indices: Tensor, n_queries: int, n_keys: int) -> None:
@@ -165,8 +184,15 @@ def check_list_shapes(counts: Tensor, indices: Tensor, n_queries: int) -> None:
             f"{n_queries} queries need {n} lists: counts (B, G, {n}) and indices (B, G, {n}, S), "
             f"got {tuple(counts.shape)} and {tuple(indices.shape)}"
         )
-    if counts.is_floating_point() or indices.is_floating_point():
+    if counts.dtype not in INTEGERS or indices.dtype not in INTEGERS:
         raise ValueError(f"lists must be integers, got {counts.dtype} and {indices.dtype}")
+
+
+def as_int32(x: Tensor) -> Tensor:
+    """``x`` as the kernels take it; what does not fit stays out of range."""
+    if x.dtype is torch.int64:
+        x = x.clamp(-1, torch.iinfo(torch.int32).max)
+    return x.to(torch.int32)
 
 
 def _first(bad: Tensor) -> tuple[int, ...]:

@@ -67,7 +67,8 @@ inline Lanes<float> exp2_lanes(Lanes<float> x) {
   p = p * f + 6.93147203e-1f;
   p = p * f + 1.0f;
   const Index<float> scaled = (Index<float>)p + ((Index<float>)round << 23);
-  return x < -126.0f ? Lanes<float>{} : (Lanes<float>)scaled;
+  const Lanes<float> power = x < -126.0f ? Lanes<float>{} : (Lanes<float>)scaled;
+  return x == x ? power : x;  // a NaN stays one
 }
 inline Lanes<double> exp2_lanes(Lanes<double> x) {
   for (int i = 0; i < LANES<double>; ++i) x[i] = std::exp2(x[i]);

@@ -83,11 +83,11 @@ struct Tiles {
   static constexpr bool ONE_FORM = false;
   static Value* form_of_result(Real*, Value* space) { return space; }
   static void store_left(Value* to, Lanes<Real> x) {
-    const auto half = __builtin_convertvector(((Words)x + 0x8000u) >> 16, Halves);
+    const auto half = __builtin_convertvector(rounded(x) >> 16, Halves);
     std::memcpy(to, &half, sizeof half);
   }
   static void store_right(Value* to, int, Lanes<Real> even, Lanes<Real> odd) {
-    const Words pair = ((Words)even + 0x8000u) >> 16 | (((Words)odd + 0x8000u) & 0xffff0000u);
+    const Words pair = rounded(even) >> 16 | (rounded(odd) & 0xffff0000u);
     std::memcpy(to, &pair, sizeof pair);
   }
 
@@ -126,6 +126,11 @@ struct Tiles {
 
  private:
   typedef uint16_t Halves __attribute__((vector_size(VECTOR_BYTES / 2)));
+
+  // The bits of x, the upper half rounded to the nearest bfloat16; a NaN stays one.
+  static Words rounded(Lanes<Real> x) {
+    return x == x ? (Words)x + 0x8000u : (Words)x | 0x400000u;
+  }
 
   // Rows 2r and 2r + 1 side by side: [k][n] to [k / 2][n][2].
   static void interleave(const Value* rows, int64_t row, int k, int n, Value* space) {
