@@ -45,6 +45,15 @@ template <class Real> constexpr int LANES = VECTOR_BYTES / sizeof(Real);
 template <class Real> inline Lanes<Real> load(const Real* from) {
   return *reinterpret_cast<const typename Vector<Real>::Unaligned*>(from);
 }
+// In a register: else the compiler may load it again for each use.
+template <class Lanes> inline Lanes keep(Lanes x) {
+#if defined(__AVX512F__)
+  asm("" : "+v"(x));
+#elif defined(__x86_64__)
+  asm("" : "+x"(x));
+#endif
+  return x;
+}
 template <class Real> inline void store(Real* to, Lanes<Real> x) {
   *reinterpret_cast<typename Vector<Real>::Unaligned*>(to) = x;
 }
@@ -179,15 +188,16 @@ template <class Float> struct Plain {
                                      c + i * c_row + j, c_row);
   }
 
+  // A function of its own, so that all its addresses have registers.
   template <int M, int N, bool TRANSPOSED, bool ADD>
-  static void micro(int k, const Real* a, int64_t a_row, const Real* b, int64_t b_row, Real* c,
+  __attribute__((noinline)) static void micro(int k, const Real* a, int64_t a_row, const Real* b, int64_t b_row, Real* c,
                     int64_t c_row) {
     constexpr int L = LANES<Real>;
     Lanes<Real> sum[M][N] = {};
     for (int x = 0; x < k; ++x) {
       Lanes<Real> right[N];
 #pragma GCC unroll 2
-      for (int j = 0; j < N; ++j) right[j] = load(b + x * b_row + j * L);
+      for (int j = 0; j < N; ++j) right[j] = keep(load(b + x * b_row + j * L));
 #pragma GCC unroll 8
       for (int i = 0; i < M; ++i) {
         const Real left = TRANSPOSED ? a[x * a_row + i] : a[i * a_row + x];
