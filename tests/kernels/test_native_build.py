@@ -25,7 +25,8 @@ from aiexplained_kernels import (
 )
 
 OPERATOR = "block_list_attention"
-SOURCE = '#include "number.h"\nextern "C" int number() { return NUMBER; }\n'
+VISIBLE = '__attribute__((visibility("default")))'
+SOURCE = f'#include "number.h"\nextern "C" {VISIBLE} int number() {{ return NUMBER; }}\n'
 HEADER = "#pragma once\n#ifndef NUMBER\n#define NUMBER 7\n#endif\n"
 # Loads the module alone, without torch: a process of its own takes a moment then.
 PROCESS = f"""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import os
 from typing import Literal
 
@@ -69,12 +70,11 @@ def _native_missing(operator: str) -> str | None:
 @functools.cache
 def _triton_missing() -> str | None:
     try:
-        import triton
+        version = importlib.import_module("triton").__version__
     except ImportError:
         return "the package triton is not installed"
-    if tuple(map(int, triton.__version__.split(".")[:2])) < OLDEST_TRITON:
-        oldest = ".".join(map(str, OLDEST_TRITON))
-        return f"it takes triton {oldest} or newer, got {triton.__version__}"
+    if tuple(map(int, version.split(".")[:2])) < OLDEST_TRITON:
+        return f"it takes triton {'.'.join(map(str, OLDEST_TRITON))} or newer, got {version}"
     return None
 
 

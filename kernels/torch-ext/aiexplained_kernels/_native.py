@@ -1,6 +1,7 @@
 """Compile one C++ file at first use, keep the library by hash, and load it with ctypes.
 
-The files include no header of torch, so a compiler alone is needed and a build takes seconds. The
+The files include no header of torch, so a compiler alone is needed and a build takes seconds. What
+Python calls is marked as visible in them; the rest is hidden, so that two builds never mix. The
 compiled library lies in the user's cache folder under the hash of everything that it was made from;
 two processes that start at once both compile, and the later one replaces the earlier one's file in
 one step.
