@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from statistics import median
 from typing import Any
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from aiexplained.concepts.variable_width.model import VariableWidthTransformer
-from aiexplained.concepts.variable_width.schedule import match_widths
+from aiexplained.concepts.variable_width.model import Resize, VariableWidthTransformer
+from aiexplained.concepts.variable_width.schedule import (
+    count_cache_bytes,
+    count_flops,
+    count_idle,
+    count_parameters,
+    match_widths,
+    solve_widths,
+)
 from aiexplained.data.corpora import load_corpus
 from aiexplained.lm import fit, mean_loss, sample_windows
+from aiexplained.nn import scaled_dot_product_attention
 
 N_HEADS = 2
 SEQ_LEN = 128
@@ -28,7 +39,7 @@ class Arm:
     Args:
         waist: Width of the turning layer over the reference width.
         turn: The turning layer over the number of layers.
-        resize: A name in :data:`~aiexplained.concepts.variable_width.RESIZES`.
+        resize: A name in ``RESIZES``.
     """
 
     waist: float
@@ -108,6 +119,60 @@ def measure_training(
     }
 
 
+VARIATIONS = ("kept-ends", "mup-scale")
+"""Departures from the source that :func:`measure_variation` takes back, one at a time."""
+
+
+def measure_variation(
+    *, variation: str, arm: str, width: int, layers: int, steps: int, lr: float, seed: int
+) -> dict[str, Any]:
+    """As :func:`measure_training`, nearer to the source in one respect.
+
+    Args:
+        variation: ``"kept-ends"``: embedding and output projection keep the uniform width, and the
+            weights *in use* are matched, not those stored. ``"mup-scale"``: attention scores are
+            multiplied by ``1 / head_dim`` instead of ``1 / sqrt(head_dim)``.
+        arm: ``"uniform"`` or ``"paper"``.
+        width: As there.
+        layers: As there.
+        steps: As there.
+        lr: As there.
+        seed: As there.
+
+    Returns:
+        As there.
+    """
+    if variation not in VARIATIONS or arm not in ("uniform", "paper"):
+        raise ValueError(
+            f"need a variation of {', '.join(VARIATIONS)} and arm uniform or paper, got "
+            f"{variation!r} and {arm!r}"
+        )
+    train, held_out, vocab_size = _characters()
+    widths = arm_widths(arm, layers, width, vocab_size=vocab_size)
+    options: dict[str, Any] = {"attention": _scaled_by_width}
+    if variation == "kept-ends":
+        options = {"d_model": width}
+        if arm == "paper":
+            multiple = 2 * N_HEADS
+            widths = solve_widths(layers, width, vocab_size=vocab_size, multiple=multiple).widths
+    model = VariableWidthTransformer(
+        widths, n_heads=N_HEADS, vocab_size=vocab_size, seed=seed, **options
+    )
+    windows = sample_windows(train, batch_size=BATCH_SIZE, seq_len=SEQ_LEN, seed=seed)
+    fit(model, windows, steps=steps, lr=lr)
+    return {
+        "loss": mean_loss(model, held_out, seq_len=SEQ_LEN),
+        "widths": list(widths),
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "vocab_size": vocab_size,
+    }
+
+
+def _scaled_by_width(query: Tensor, key: Tensor, value: Tensor, **options: Any) -> Tensor:
+    options["scale"] = 1 / query.shape[-1]
+    return scaled_dot_product_attention(query, key, value, **options)
+
+
 def _characters() -> tuple[Int[Tensor, "N"], Int[Tensor, "M"], int]:
     """Training and held-out text as ids, and the number of different characters."""
     corpus = load_corpus("kjv")
@@ -115,3 +180,139 @@ def _characters() -> tuple[Int[Tensor, "N"], Int[Tensor, "M"], int]:
     ids = {character: i for i, character in enumerate(sorted(set("".join(texts))))}
     train, held_out = (torch.tensor([ids[c] for c in text]) for text in texts)
     return train, held_out, len(ids)
+
+
+SCALES: Mapping[str, tuple[int, int]] = {
+    "200M": (16, 640),
+    "500M": (24, 960),
+    "1B": (32, 1280),
+    "2B": (40, 1600),
+}
+"""Layers and reference width of the source's four dense models."""
+
+SOURCE_VOCAB_SIZE = 100_263
+SOURCE_SEQ_LEN = 4096
+
+
+def measure_accounts(seq_len: int = SOURCE_SEQ_LEN) -> dict[str, dict[str, Any]]:
+    """The source's four schedules against uniform models: exact arithmetic, no training.
+
+    Args:
+        seq_len: Tokens in the sequence.
+
+    Returns:
+        For each scale ``widths``, and in percent: the changes ``weights`` (those in use),
+        ``stored`` (idle ones too), ``flops`` and ``cache``, and ``attention``, the part of the
+        uniform model's operations in which tokens are compared and mixed.
+    """
+    out = {}
+    for name, (n_layers, d_model) in SCALES.items():
+        widths = solve_widths(n_layers, d_model, vocab_size=SOURCE_VOCAB_SIZE).widths
+        ours, theirs = (_costs(w, d_model, seq_len) for w in (widths, (d_model,) * n_layers))
+        out[name] = {
+            **{kind: 100 * (ours[kind] / theirs[kind] - 1) for kind in ours},
+            "widths": widths,
+            "attention": 100 * 4 * seq_len**2 * n_layers * d_model / theirs["flops"],
+        }
+    return out
+
+
+def _costs(widths: Sequence[int], d_model: int, seq_len: int) -> dict[str, float]:
+    in_use = count_parameters(widths, d_model, SOURCE_VOCAB_SIZE)
+    return {
+        "weights": in_use,
+        "stored": in_use + count_idle(widths, d_model),
+        "flops": count_flops(widths, d_model, SOURCE_VOCAB_SIZE, seq_len),
+        "cache": count_cache_bytes(widths, seq_len),
+    }
+
+
+def measure_contributions(
+    widths: Sequence[int], *, d_model: int, resize: Resize
+) -> list[list[int]]:
+    """How many writers' work each layer finds in each coordinate that it reads.
+
+    The embedding is the first writer; every layer adds to all coordinates that it reads.
+
+    Args:
+        widths: Width of each layer.
+        d_model: Width of the embedding.
+        resize: :func:`carry_forward`, :func:`zero_pad`, or another function of their kind.
+
+    Returns:
+        A list for each layer, an entry for each coordinate that it reads.
+
+    >>> measure_contributions([3, 1, 3], d_model=2, resize=carry_forward)
+    [[1, 1, 0], [2], [3, 2, 1]]
+    >>> measure_contributions([3, 1, 3], d_model=2, resize=zero_pad)
+    [[1, 1, 0], [2], [3, 0, 0]]
+    """
+    states, found = [torch.ones(d_model, dtype=torch.long)], []
+    for width in widths:
+        read = resize(states[-1], width, states[:-1])
+        found.append(read.tolist())
+        states.append(read + 1)
+    return found
+
+
+def measure_speed(
+    *, model: str, n_tokens: int, repeats: int, repetition: int = 0
+) -> dict[str, Any]:
+    """Seconds to read a prompt and to write a token: the source's shape against the uniform model.
+
+    Both have 16 heads in each layer and random weights; the two take turns. Wall clock, so the
+    machine must be quiet.
+
+    Args:
+        model: A name in :data:`SCALES`.
+        n_tokens: Tokens of the prompt; the next ones are written behind it.
+        repeats: Turns of each model.
+        repetition: Number of this run; a seed of the tokens.
+
+    Returns:
+        For ``"uniform"`` and ``"paper"``: ``prefill_s`` and ``decode_s`` (an entry a turn),
+        ``layer_s`` (median seconds of each layer in prefill), ``layer_flops`` and ``widths``.
+    """
+    n_layers, d_model = SCALES[model]
+    shapes = {
+        "uniform": (d_model,) * n_layers,
+        "paper": solve_widths(n_layers, d_model, vocab_size=SOURCE_VOCAB_SIZE).widths,
+    }
+    models = {
+        name: VariableWidthTransformer(w, n_heads=16, vocab_size=64, d_model=d_model)
+        for name, w in shapes.items()
+    }
+    generator = torch.Generator().manual_seed(repetition)
+    tokens = torch.randint(64, (1, n_tokens + 1), generator=generator)
+    runs: dict[str, list[tuple[float, float, list[float]]]] = {name: [] for name in models}
+    for _ in range(repeats + 1):
+        for name, each in models.items():
+            runs[name].append(_timed(each, tokens))
+    return {
+        name: {
+            "widths": list(shapes[name]),
+            "prefill_s": [prefill for prefill, _, _ in turns[1:]],  # the first turn warms up
+            "decode_s": [decode for _, decode, _ in turns[1:]],
+            "layer_s": [median(times) for times in zip(*(t for *_, t in turns[1:]), strict=True)],
+            "layer_flops": [n_tokens * (32 * w * w + 4 * n_tokens * w) for w in shapes[name]],
+        }
+        for name, turns in runs.items()
+    }
+
+
+@torch.inference_mode()
+def _timed(model: VariableWidthTransformer, tokens: Tensor) -> tuple[float, float, list[float]]:
+    """Seconds of one prefill, of one step of decoding, and of each layer in prefill."""
+    cache, marks = model.make_cache(capacity=tokens.shape[1]), [0.0]
+    hooks = [
+        block.register_forward_pre_hook(lambda *_: marks.append(time.perf_counter()))
+        for block in model.blocks
+    ]
+    start = time.perf_counter()
+    model(tokens[:, :-1], cache=cache, last_only=True)
+    end = time.perf_counter()
+    for hook in hooks:
+        hook.remove()
+    model(tokens[:, -1:], cache=cache)
+    layers = [b - a for a, b in pairwise([*marks[1:], end])]
+    return end - start, time.perf_counter() - end, layers

@@ -1,4 +1,4 @@
-"""A decoder-only transformer whose layers differ in width, and three ways to change the width."""
+"""A decoder-only transformer whose layers differ in width, and ways to change the width."""
 
 from __future__ import annotations
 
@@ -18,6 +18,9 @@ FEED_FORWARD_RATIO = 4
 RESIZES = ("carry", "zero", "learned", "learned from zero")
 """Ways to change the width: :func:`carry_forward`, :func:`zero_pad`, and a learned matrix, which
 starts at random or as zero padding."""
+
+Resize = Callable[[Tensor, int, Sequence[Tensor]], Tensor]
+"""Takes hidden states, the new width and the hidden states before them, oldest first."""
 
 
 def carry_forward(
@@ -81,7 +84,7 @@ def _check_width(width: int) -> None:
 
 
 class LearnedResize(nn.Module):
-    """A learned matrix from one width to the next; starts as the resize of :func:`zero_pad`.
+    """A learned matrix from one width to the next; by itself it starts as :func:`zero_pad`.
 
     Args:
         before: Width that comes in.
@@ -109,8 +112,9 @@ class VariableWidthTransformer(Transformer):
         widths: Width of each layer, multiples of ``2 * n_heads``.
         n_heads: Heads of every layer.
         vocab_size: Tokens in the vocabulary.
-        d_model: Width of the embedding and the output projection; default: each as wide as the
-            layer next to it.
+        d_model: Width of the embedding and the output projection, as in
+            :func:`~aiexplained.concepts.variable_width.solve_widths` without ``own_ends``; default:
+            each as wide as the layer next to it.
         resize: One of :data:`RESIZES`.
         max_seq_len: Longest sequence.
         attention: Operator of every layer.

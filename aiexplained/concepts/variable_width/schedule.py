@@ -59,7 +59,8 @@ def solve_widths(
         waist: Width of the turning layer over ``d_model``, ``> 0``; above 1 it is a bulge.
         turn: The turning layer, counted from 1; default ``int(0.75 * n_layers)``.
         vocab_size: Tokens in the vocabulary; the embedding and the output projection are counted.
-        multiple: Widths are rounded to a multiple of it, ``>= 1``.
+        multiple: Widths are rounded to a multiple of it, ``>= 1``; where it is large against the
+            waist, count what comes out.
         own_ends: Whether the embedding is as wide as the first layer and the output projection as
             the last; otherwise both keep ``d_model``, and :func:`count_idle` is not zero.
 
@@ -167,7 +168,7 @@ def _round(widths: Sequence[float], multiple: int) -> tuple[int, ...]:
 
 
 def count_idle(widths: Sequence[float], d_model: int) -> float:
-    """Weights that do nothing where embedding and output projection keep the reference width.
+    """Weights that do nothing where embedding and output projection are narrower than the ends.
 
     The first layer's query, key and value matrices read ``widths[0] - d_model`` zeros; the last
     down-projection writes ``widths[-1] - d_model`` coordinates that nobody reads.
@@ -194,8 +195,10 @@ def count_parameters(
         widths: Width of each layer; need not be whole.
         d_model: Width of the embedding and the output projection, unless ``own_ends``.
         vocab_size: Tokens in the vocabulary.
-        own_ends: Whether these two are as wide as the first and the last layer.
-        learned_resize: Whether a matrix stands at each change of width.
+        own_ends: Whether these two are as wide as the first and the last layer. Otherwise, where an
+            end layer is narrower than ``d_model``, only the part that it sees is counted.
+        learned_resize: Whether a matrix stands at each change of width between layers; meant for
+            ``own_ends``, since those between the ends and ``d_model`` are not counted.
     """
     ends = vocab_size * _end_widths(widths, d_model, own_ends)
     idle = 0.0 if own_ends else count_idle(widths, d_model)

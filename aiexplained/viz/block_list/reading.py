@@ -14,11 +14,10 @@ from aiexplained.viz.block_list.style import (
     HATCH,
     OURS,
     THEIRS,
-    follow_title,
-    title_source,
 )
 from aiexplained.viz.explorable import Explorable, alt_source, data_table, show
 from aiexplained.viz.grid import bind_grid, choice, index_slider
+from aiexplained.viz.parts import follow_title, title_source
 from aiexplained.viz.theme import figure, follow_theme
 
 NOT_READ, CUT, WHOLE = range(3)

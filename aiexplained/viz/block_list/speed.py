@@ -12,9 +12,10 @@ import numpy as np
 from bokeh.layouts import column
 from bokeh.models import ColumnDataSource, FixedTicker, Model, Range1d
 
-from aiexplained.viz.block_list.style import OURS, THEIRS, follow_title, title_source
+from aiexplained.viz.block_list.style import OURS, THEIRS
 from aiexplained.viz.explorable import Explorable, alt_source, data_table, show
 from aiexplained.viz.grid import bind_grid, choice
+from aiexplained.viz.parts import follow_title, title_source
 from aiexplained.viz.theme import figure, follow_theme
 
 

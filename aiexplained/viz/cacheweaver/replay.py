@@ -15,11 +15,11 @@ from aiexplained.viz.cacheweaver.style import (
     REUSED,
     RULES,
     call,
-    legend_above,
     state_legend,
 )
 from aiexplained.viz.explorable import Explorable, alt_source, data_table, show
 from aiexplained.viz.grid import bind_grid, choice, index_slider
+from aiexplained.viz.parts import legend_above
 from aiexplained.viz.theme import PALETTE, figure, follow_theme
 
 TOKENS = ("total", "retrieval_cached", "woven_cached")

@@ -9,9 +9,10 @@ import numpy as np
 from bokeh.layouts import column
 from bokeh.models import ColumnDataSource, HoverTool, Model, Range1d
 
-from aiexplained.viz.cacheweaver.style import COLORS, LABELS, legend_above
+from aiexplained.viz.cacheweaver.style import COLORS, LABELS
 from aiexplained.viz.explorable import Explorable, alt_source, data_table, show
 from aiexplained.viz.grid import bind_grid, choice
+from aiexplained.viz.parts import legend_above
 from aiexplained.viz.theme import PALETTE, figure, follow_theme
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from bokeh.models import CustomJS
 
+from aiexplained.viz.parts import call_rule, legend_above
 from aiexplained.viz.theme import PALETTE
 
 RULES = ("cacheweaver", "cacheweaver_view")
@@ -35,14 +36,7 @@ LABELS = {
 
 def call(name: str, args: Mapping[str, Any], tail: str = "") -> CustomJS:
     """A callback that hands its arguments to one function of the view script."""
-    names = ", ".join(args)
-    code = f"aiexplained.rules.cacheweaver_view.{name}({{{names}}}{tail})"
-    return CustomJS(args=dict(args), code=code)
-
-
-def draw_first(plot: Any, callback: CustomJS) -> None:
-    """Run ``callback`` once the figure has a size, and again whenever the size changes."""
-    plot.js_on_change("inner_width", callback)
+    return call_rule("cacheweaver_view", name, args, tail)
 
 
 def state_legend(plot: Any, **states: str) -> None:
@@ -58,10 +52,3 @@ def state_legend(plot: Any, **states: str) -> None:
             line_color=None, legend_label=label, **hatch,
         )  # fmt: skip
     legend_above(plot)
-
-
-def legend_above(plot: Any) -> None:
-    """Move the legend out of the way of the data, into a row above it."""
-    legend = plot.legend[0]
-    plot.add_layout(legend, "above")
-    legend.update(orientation="horizontal", padding=0, margin=4, spacing=16, border_line_color=None)

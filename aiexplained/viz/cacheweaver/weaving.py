@@ -13,11 +13,11 @@ from aiexplained.viz.cacheweaver.style import (
     REUSED,
     RULES,
     call,
-    draw_first,
     state_legend,
 )
 from aiexplained.viz.explorable import Explorable, alt_source, data_table, show
 from aiexplained.viz.grid import choice
+from aiexplained.viz.parts import draw_first
 from aiexplained.viz.theme import PALETTE, figure
 
 NAMES = tuple("ABCDEFGHPQ")

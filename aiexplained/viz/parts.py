@@ -1,0 +1,46 @@
+"""Parts that figures of several pages share: titles that change, legends, calls into a script."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from bokeh.models import ColumnDataSource, CustomJS
+
+
+def title_source(text: str) -> ColumnDataSource:
+    """A source whose column ``title`` a grid may change; see :func:`follow_title`."""
+    return ColumnDataSource({"title": [text]}, name="aix-title")
+
+
+def follow_title(plot: Any, source: ColumnDataSource) -> None:
+    """Let the title of ``plot`` be what :func:`title_source` says, now and later."""
+    plot.title.text = source.data["title"][0]
+    code = "title.text = source.data.title[0]"
+    source.js_on_change("data", CustomJS(args={"source": source, "title": plot.title}, code=code))
+
+
+def legend_above(plot: Any) -> None:
+    """Move the legend out of the way of the data, into a row above it."""
+    legend = plot.legend[0]
+    plot.add_layout(legend, "above")
+    legend.update(orientation="horizontal", padding=0, margin=4, spacing=16, border_line_color=None)
+
+
+def call_rule(rule: str, name: str, args: Mapping[str, Any], tail: str = "") -> CustomJS:
+    """A callback that hands its arguments, as one object, to a function of a rule's script.
+
+    Args:
+        rule: Name of the script in ``viz/rules``, without its ending.
+        name: Function that the script offers.
+        args: Models and plain values; each is a key of the object.
+        tail: Further arguments in JavaScript, e.g. ``", 'first'"``.
+    """
+    names = ", ".join(args)
+    code = f"aiexplained.rules.{rule}.{name}({{{names}}}{tail})"
+    return CustomJS(args=dict(args), code=code)
+
+
+def draw_first(plot: Any, callback: CustomJS) -> None:
+    """Run ``callback`` once the figure has a size, and again whenever the size changes."""
+    plot.js_on_change("inner_width", callback)
