@@ -8,11 +8,13 @@ from statistics import fmean
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from aiexplained.concepts.variable_width.measure import ARMS, SEQ_LEN
 from aiexplained.concepts.variable_width.schedule import count_flops
 
 Entries = Sequence[Mapping[str, Any]]
+Interval = tuple[float, float, float]
 
 
 def summarize_losses(entries: Entries) -> dict[str, dict[int, float]]:
@@ -96,81 +98,81 @@ def price(entry: Mapping[str, Any]) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class Curve:
-    """Loss against cost of uniform models, ``floor + scale * cost ** -power``."""
+    """Loss against cost of uniform models, ``scale * cost ** -power``."""
 
-    floor: float
     scale: float
     power: float
 
     def loss(self, cost: float) -> float:
         """Loss at a cost."""
-        return float(self.floor + self.scale * cost**-self.power)
+        return float(self.scale * cost**-self.power)
 
     def cost(self, loss: float) -> float:
-        """Cost at which a uniform model has this loss.
-
-        Raises:
-            ValueError: if no cost is enough.
-        """
-        if loss <= self.floor:
-            raise ValueError(f"the curve never falls to {loss:g}; its floor is {self.floor:g}")
-        return float(((loss - self.floor) / self.scale) ** (-1 / self.power))
+        """Cost at which a uniform model has this loss."""
+        return float((loss / self.scale) ** (-1 / self.power))
 
 
-def fit_curve(costs: Sequence[float], losses: Sequence[float]) -> Curve:
-    """The power law with a floor that is nearest to the points in least squares.
-
-    The exponent is searched in steps of 0.01 up to 3; floor and scale follow from it.
+def fit_curve(costs: ArrayLike, losses: ArrayLike) -> Curve:
+    """The power law that is nearest to the points, a straight line through their logarithms.
 
     Args:
-        costs: Costs of three or more models, positive.
-        losses: Their losses.
+        costs: Costs of models of two or more sizes, positive.
+        losses: Their losses, positive.
 
     Raises:
-        ValueError: if there are fewer than three different costs, or loss does not fall with cost.
+        ValueError: if there are fewer than two different costs, or loss does not fall with cost.
     """
-    if len(set(costs)) < 3 or min(costs) <= 0:
-        raise ValueError(f"a curve needs three different positive costs, got {list(costs)}")
-    best: tuple[float, Curve] | None = None
-    unit = float(np.exp(np.mean(np.log(costs))))
-    for power in np.arange(1, 301) / 100:
-        terms = np.stack([np.ones(len(costs)), (np.array(costs) / unit) ** -power], axis=1)
-        (floor, scale), *_ = np.linalg.lstsq(terms, np.array(losses), rcond=None)
-        error = float(np.square(terms @ [floor, scale] - losses).sum())
-        if best is None or error < best[0]:
-            best = (error, Curve(float(floor), float(scale * unit**power), float(power)))
-    assert best is not None
-    if best[1].scale <= 0:
-        raise ValueError(f"loss does not fall with cost: {list(zip(costs, losses, strict=True))}")
-    return best[1]
+    x, y = np.asarray(costs, dtype=float), np.asarray(losses, dtype=float)
+    if len(np.unique(x)) < 2 or min(x.min(), y.min()) <= 0:
+        raise ValueError(f"a curve needs two different costs, all positive, got {x} and {y}")
+    slope, start = np.polyfit(np.log(x), np.log(y), 1)
+    if slope >= 0:
+        raise ValueError(f"loss does not fall with cost: {y} at {x}")
+    return Curve(scale=float(np.exp(start)), power=float(-slope))
 
 
-def match_losses(uniform: Entries, others: Entries, *, by: str) -> list[float]:
-    """Cost of ``others`` against uniform models *of the same loss*, in percent, a seed each.
+def match_losses(
+    uniform: Entries, others: Entries, *, by: str, n_bootstrap: int = 1000, seed: int = 0
+) -> Interval:
+    """Cost of ``others`` against a uniform model *of the same loss*, in percent.
 
-    For every seed a curve is fitted to the uniform models of that seed, and read at the loss of
-    the other model. Negative means that the other model is cheaper.
+    A curve is fitted to all uniform models and read at the mean loss of the others. Negative means
+    that they are cheaper.
 
     Args:
-        uniform: Records of uniform models, three or more sizes a seed.
-        others: Records of the model to place, one a seed; a seed without uniform models is skipped.
+        uniform: Records of uniform models of two or more sizes.
+        others: Records of the model to place, one a seed.
         by: ``"flops"`` or ``"cache"``.
+        n_bootstrap: Resamples of the seeds, for each size of the uniform models and for the others.
+        seed: Seed of the resampling.
+
+    Returns:
+        The reading and the ends of its 95 % bootstrap interval.
 
     Raises:
-        ValueError: if no seed has three sizes of uniform models.
+        ValueError: if ``uniform`` holds another arm, or loss does not fall with size in it.
     """
-    changes = []
-    for entry in _comparable(uniform, others):
-        same = [e for e in uniform if e["setting"]["seed"] == entry["setting"]["seed"]]
-        curve = fit_curve([price(e)[by] for e in same], [e["result"]["loss"] for e in same])
-        changes.append(100 * (price(entry)[by] / curve.cost(entry["result"]["loss"]) - 1))
-    return changes
+    points, sizes, placed = _points(uniform, others, by)
+    rng = np.random.default_rng(seed)
+
+    def read(points: np.ndarray, placed: np.ndarray) -> float:
+        cost, loss = placed.mean(axis=0)
+        return 100 * (cost / fit_curve(points[:, 0], points[:, 1]).cost(loss) - 1)
+
+    resampled = []
+    for _ in range(n_bootstrap):
+        drawn = np.concatenate([rng.choice(np.flatnonzero(sizes == w), (sizes == w).sum())
+                                for w in np.unique(sizes)])  # fmt: skip
+        again = placed[rng.integers(len(placed), size=len(placed))]
+        resampled.append(read(points[drawn], again))
+    low, high = np.percentile(resampled, [2.5, 97.5])
+    return read(points, placed), float(low), float(high)
 
 
 def draw_match(uniform: Entries, others: Entries, *, by: str) -> dict[str, Any]:
     """The points and the curve behind :func:`match_losses`, for a figure.
 
-    Costs are in percent of the uniform model with as many weights as the other one.
+    Costs are in percent of the uniform model with as many weights as the others.
 
     Args:
         uniform: As there.
@@ -178,41 +180,32 @@ def draw_match(uniform: Entries, others: Entries, *, by: str) -> dict[str, Any]:
         by: As there.
 
     Returns:
-        ``uniform`` and ``other``, ``(cost, loss)`` of each run; ``curve``, points of one fit to all
-        uniform runs; ``change``, the mean of :func:`match_losses`; and ``matched``, the cost that
-        it stands for.
+        ``uniform`` and ``other``, ``(cost, loss)`` of each run; ``curve``, points of the fit; and
+        ``matched``, the cost of the uniform model that has the others' mean loss.
     """
-    others = _comparable(uniform, others)
-    seeds = {e["setting"]["seed"] for e in others}
-    width = others[0]["setting"]["width"]
-    unit = next(price(e)[by] for e in uniform if e["setting"]["width"] == width) / 100
-    points, placed = (
-        [(price(e)[by] / unit, e["result"]["loss"]) for e in entries]
-        for entries in ([e for e in uniform if e["setting"]["seed"] in seeds], others)
-    )
-    curve = fit_curve(*zip(*points, strict=True))
-    costs = np.linspace(min(c for c, _ in points), max(c for c, _ in points), 40)
-    change = fmean(match_losses(uniform, others, by=by))
+    points, sizes, placed = _points(uniform, others, by)
+    unit = points[sizes == others[0]["setting"]["width"], 0][0] / 100
+    curve = fit_curve(points[:, 0] / unit, points[:, 1])
+    costs = np.linspace(points[:, 0].min(), points[:, 0].max(), 40) / unit
     return {
-        "uniform": points,
-        "other": placed,
-        "curve": [(float(c), curve.loss(c)) for c in costs],
-        "change": change,
-        "matched": fmean(c for c, _ in placed) / (1 + change / 100),
+        "uniform": [(cost / unit, loss) for cost, loss in points],
+        "other": [(cost / unit, loss) for cost, loss in placed],
+        "curve": [(float(cost), curve.loss(cost)) for cost in costs],
+        "matched": curve.cost(placed[:, 1].mean()),
     }
 
 
-def _comparable(uniform: Entries, others: Entries) -> list[Mapping[str, Any]]:
-    """Those of ``others`` whose seed has uniform models of three sizes, in order of seeds."""
-    sizes: dict[int, set[int]] = {}
+def _points(
+    uniform: Entries, others: Entries, by: str
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """``(cost, loss)`` of each uniform run, its width, and ``(cost, loss)`` of each other run."""
     for entry in uniform:
         if _arm(entry) != "uniform":
             raise ValueError(f"the curve is of only uniform models, got an arm {_arm(entry)!r}")
-        sizes.setdefault(entry["setting"]["seed"], set()).add(entry["setting"]["width"])
-    kept = [e for e in others if len(sizes.get(e["setting"]["seed"], ())) >= 3]
-    if not kept:
-        raise ValueError(f"no seed has uniform models of three sizes, only {sizes}")
-    return sorted(kept, key=lambda e: e["setting"]["seed"])
+    points, placed = (
+        np.array([(price(e)[by], _loss(e)) for e in entries]) for entries in (uniform, others)
+    )
+    return points, np.array([e["setting"]["width"] for e in uniform]), placed
 
 
 def summarize_speed(entries: Entries) -> dict[str, Any]:
