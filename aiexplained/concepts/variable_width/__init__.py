@@ -110,7 +110,7 @@ CONCEPT = Concept(
     name="variable_width",
     title="Variable-width transformers",
     tag="Architecture",
-    headline="Layers that are wide at both ends and narrow in between, at no extra weight",
+    headline="Layers wide at both ends and narrow in between: as many weights, less cache",
     summary=(
         "Nothing says that all layers must be equally wide. This design narrows them down to a "
         "waist at three quarters of the depth, and lets what they do not read ride along."

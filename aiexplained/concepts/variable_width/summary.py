@@ -157,7 +157,7 @@ def match_losses(
 
     def read(points: np.ndarray, placed: np.ndarray) -> float:
         cost, loss = placed.mean(axis=0)
-        return 100 * (cost / fit_curve(points[:, 0], points[:, 1]).cost(loss) - 1)
+        return float(100 * (cost / fit_curve(points[:, 0], points[:, 1]).cost(loss) - 1))
 
     resampled = []
     for _ in range(n_bootstrap):

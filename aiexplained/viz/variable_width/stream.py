@@ -20,6 +20,7 @@ RAMP = ("#a9c6f8", "#82abf2", "#5c8fea", "#2f6fe0", "#2359b8", "#184390")
 
 HATCH = {"hatch_pattern": "/", "hatch_color": "#ffffff", "hatch_weight": 0.7}
 READS, WAITS, GONE = "reads it", "waits, untouched", "thrown away"
+MARKS = {READS: "circle", WAITS: "dash", GONE: "x"}
 
 
 def follow_coordinate(
@@ -47,7 +48,7 @@ def follow_coordinate(
     titles, alts = _tell(found, states, spans)
     title, caption = title_source(titles[0, first]), alt_source(alts[0, first])
     path = ColumnDataSource({"layer": list(range(1, n_layers + 1))})
-    marks = np.array([[[_MARKS[state] for state in path_] for path_ in each] for each in states])
+    marks = np.array([[[MARKS[state] for state in path_] for path_ in each] for each in states])
     place = np.broadcast_to(np.arange(widest)[None, :, None] + 0.5, marks.shape)
     bind_grid(
         [way, slider],
@@ -62,9 +63,6 @@ def follow_coordinate(
     plot = _map(cells, path, (n_layers, widest), unit)
     follow_title(plot, title)
     return show(column(way, slider, plot), alt=caption)
-
-
-_MARKS = {READS: "circle", WAITS: "dash", GONE: "x"}
 
 
 def _states(found: Mapping[str, Sequence[Sequence[int]]], widest: int) -> list[list[list[str]]]:
@@ -141,7 +139,10 @@ def _map(cells: ColumnDataSource, path: ColumnDataSource, size: tuple[int, int],
     most = max(cells.data["work"])
     mapper = LinearColorMapper(palette=RAMP, low=0.5, high=float(most) + 0.5)
     box = {"x": "group", "y": "layer", "source": cells, "width": 0.92, "height": 0.9}
-    plot.rect(**box, fill_color={"field": "work", "transform": mapper}, line_color=None)
+    # The rim keeps pale cells apart from a light page and dark ones from a dark page.
+    plot.rect(
+        **box, fill_color={"field": "work", "transform": mapper}, line_color=PALETTE["greedy"]
+    )
     view = CDSView(filter=GroupFilter(column_name="empty", group=1))
     plot.rect(**box, view=view, fill_color=PALETTE["computed"], line_color=None, **HATCH)
     outline = plot.scatter(
