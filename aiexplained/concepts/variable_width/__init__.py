@@ -298,30 +298,37 @@ STUDIES = (
     Study(
         "shapes",
         _TRAINING,
-        _runs(tuple(ARMS)) + _runs(("uniform", "paper", "mild", "diamond"), seeds=(3, 4)),
+        _runs(tuple(ARMS)) + _runs(("uniform", "paper", "diamond"), seeds=(3, 4)),
     ),
     Study(
         "sizes",
         _TRAINING,
-        tuple(run for width in (64, 80, 112) for run in _runs(("uniform",), width=width))
-        + tuple(run for width in (64, 112) for run in _runs(("paper",), width=width)),
+        tuple(run for width in (64, 80, 112) for run in _runs(("uniform",), width=width)),
     ),
-    Study("longer", _TRAINING, _runs(("uniform", "paper"), width=64, steps=3000)),
-    Study("deeper", _TRAINING, _runs(("uniform", "paper"), width=64, layers=16)),
+    Study(
+        "deeper",
+        _TRAINING,
+        _runs(("uniform", "paper"), seeds=(0, 1, 2, 3, 4), width=64, layers=16)
+        + _runs(("zero", "learned-from-zero", "diamond"), width=64, layers=16),
+    ),
+    Study(
+        "deeper-sizes",
+        _TRAINING,
+        tuple(run for width in (48, 80) for run in _runs(("uniform",), width=width, layers=16)),
+    ),
     Study(
         "rates",
         _TRAINING,
         tuple(
-            run for lr in (1.5e-3, 6e-3) for run in _runs(("uniform", "paper"), seeds=(0,), lr=lr)
+            run
+            for lr in (1.5e-3, 6e-3)
+            for run in _runs(("uniform",), seeds=(1,), width=64, layers=16, lr=lr)
         ),
     ),
     Study(
         "variations",
         "aiexplained.concepts.variable_width.measure:measure_variation",
-        tuple({"variation": "kept-ends", **run} for run in _runs(("paper",)))
-        + tuple(
-            {"variation": "mup-scale", **run} for run in _runs(("uniform", "paper"), seeds=(0,))
-        ),
+        tuple({"variation": "kept-ends", **run} for run in _runs(("paper",))),
     ),
     Study(
         "speed",
