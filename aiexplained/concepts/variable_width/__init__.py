@@ -278,6 +278,7 @@ CONCEPT = Concept(
 
 _TRAINING = "aiexplained.concepts.variable_width.measure:measure_training"
 _FIRST_SEEDS = (0, 1, 2)
+_ALL_SEEDS = (0, 1, 2, 3, 4)
 
 
 def _runs(
@@ -308,13 +309,8 @@ STUDIES = (
     Study(
         "deeper",
         _TRAINING,
-        _runs(("uniform", "paper"), seeds=(0, 1, 2, 3, 4), width=64, layers=16)
-        + _runs(("zero", "learned-from-zero", "diamond"), width=64, layers=16),
-    ),
-    Study(
-        "deeper-sizes",
-        _TRAINING,
-        tuple(run for width in (48, 80) for run in _runs(("uniform",), width=width, layers=16)),
+        _runs(("uniform", "paper"), seeds=_ALL_SEEDS, width=64, layers=16)
+        + _runs(("zero",), width=64, layers=16),
     ),
     Study(
         "rates",
@@ -328,7 +324,10 @@ STUDIES = (
     Study(
         "variations",
         "aiexplained.concepts.variable_width.measure:measure_variation",
-        tuple({"variation": "kept-ends", **run} for run in _runs(("paper",))),
+        tuple(
+            {"variation": "kept-ends", **run}
+            for run in _runs(("paper",), seeds=_ALL_SEEDS, width=64, layers=16)
+        ),
     ),
     Study(
         "speed",
