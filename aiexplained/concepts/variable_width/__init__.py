@@ -145,9 +145,8 @@ CONCEPT = Concept(
             digits=0,
             study="sizes",
             why=(
-                "At our size the shape costs loss, so a smaller uniform model is as good. Our "
-                "models have about a million weights; the source's smallest has two hundred "
-                "million."
+                "With eight layers the shape costs loss, so a smaller uniform model is as good. "
+                "With sixteen the losses are level, and the seeds too far apart for a reading."
             ),
         ),
         Claim(
@@ -205,7 +204,26 @@ CONCEPT = Concept(
         ),
         Claim(
             id="perplexity",
-            statement="Perplexity at an equal number of weights",
+            statement="Perplexity at an equal number of weights; ours: sixteen layers",
+            reported="about −3 %",
+            where="as quoted by two digests; lower in every case, says the abstract",
+            source="wu2026variable",
+            kind=Kind.RECORDED,
+            verdict=Verdict.NOT_REPRODUCED,
+            reported_low=-3.5,
+            reported_high=-2.5,
+            unit="%",
+            direction_zero=0,
+            study="deeper",
+            why=(
+                "Level: some seeds gain, some lose. Our models have about a million weights and "
+                "read a million characters; the source's smallest has two hundred million, and "
+                "reads ten billion tokens."
+            ),
+        ),
+        Claim(
+            id="perplexity-shallow",
+            statement="The same; ours: eight layers",
             reported="about −3 %",
             where="as quoted by two digests; lower in every case, says the abstract",
             source="wu2026variable",
@@ -217,9 +235,8 @@ CONCEPT = Concept(
             direction_zero=0,
             study="shapes",
             why=(
-                "In every seed uniform layers do better. Our models have about a million weights "
-                "and read a million characters; the source's smallest has two hundred million, "
-                "and reads ten billion tokens."
+                "In every seed uniform layers do better. None of the source's models is this "
+                "shallow."
             ),
         ),
         Claim(
@@ -251,7 +268,10 @@ CONCEPT = Concept(
             direction_zero=0,
             digits=3,
             study="shapes",
-            why="As with the claim on perplexity: at our size every narrow waist costs loss.",
+            why=(
+                "As with perplexity at eight layers: the narrow waist costs loss, however it is "
+                "bridged."
+            ),
         ),
         Claim(
             id="uniform-beats-learned",
