@@ -9,6 +9,7 @@ from aiexplained.nn.attention import (
 )
 from aiexplained.nn.block_list import block_list_mask, reference_block_list_attention
 from aiexplained.nn.feedforward import swiglu
+from aiexplained.nn.gated_delta import check_gated_delta_rule, reference_gated_delta_rule
 from aiexplained.nn.norm import rms_norm
 from aiexplained.nn.rotary import apply_rotary, rotary_cos_sin
 
@@ -18,8 +19,10 @@ __all__ = [
     "block_list_mask",
     "causal_mask",
     "check_attention",
+    "check_gated_delta_rule",
     "reference_attention",
     "reference_block_list_attention",
+    "reference_gated_delta_rule",
     "rms_norm",
     "rotary_cos_sin",
     "scaled_dot_product_attention",

@@ -1,7 +1,7 @@
 """Fast forms of the operators that AI Explained explains.
 
-Each operator has a formula in torch, a C++ kernel for CPUs and Triton kernels for GPUs, all held
-to the plain definitions in ``aiexplained.nn``.
+Each operator has a formula in torch and a C++ kernel for CPUs, block-list attention also Triton
+kernels for GPUs; all are held to the plain definitions in ``aiexplained.nn``.
 """
 
 from ._backends import backend_report
@@ -14,6 +14,7 @@ from .block_lists import (
     top_k_block_list,
     window_block_list,
 )
+from .gated_delta_rule import gated_delta_rule
 
 __all__ = [
     "BLOCK_SIZE",
@@ -22,6 +23,7 @@ __all__ = [
     "block_list_attention",
     "block_list_from_mask",
     "check_block_list",
+    "gated_delta_rule",
     "paged_attention",
     "top_k_block_list",
     "window_block_list",

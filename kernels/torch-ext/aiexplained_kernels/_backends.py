@@ -14,6 +14,12 @@ from ._native import BackendUnavailable
 
 Backend = Literal["auto", "torch", "native", "triton"]
 BACKENDS = ("auto", "torch", "native", "triton")
+OPERATORS = {
+    "block_list_attention": ("torch", "native", "triton"),
+    "gated_delta_rule": ("torch", "native"),
+}
+"""What each operator is written for."""
+
 NATIVE_TYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 TRITON_TYPES = (torch.float32, torch.bfloat16, torch.float16)
 OLDEST_TRITON = (3, 6)
@@ -44,6 +50,8 @@ def resolve(backend: str, operator: str, tensor: torch.Tensor) -> str:
 
 def _missing(backend: str, operator: str, tensor: torch.Tensor) -> str | None:
     """Why ``backend`` cannot run ``operator`` on ``tensor``; None if it can."""
+    if backend not in OPERATORS[operator]:
+        return f"it is written for {' and '.join(OPERATORS[operator])}"
     types = NATIVE_TYPES if backend == "native" else TRITON_TYPES
     if tensor.dtype not in types:
         return f"it takes {', '.join(str(t) for t in types)}, got {tensor.dtype}"
@@ -84,13 +92,10 @@ def backend_report() -> dict[str, dict[str, str]]:
     A native kernel is compiled if it was not yet, which takes seconds.
     """
     report = {}
-    for operator in ("block_list_attention",):
-        on_gpu = _triton_missing()
-        if on_gpu is None and not torch.cuda.is_available():
-            on_gpu = "no GPU is visible to torch"
-        report[operator] = {
-            "torch": "ready",
-            "native": _native_missing(operator) or "ready",
-            "triton": on_gpu or "ready",
-        }
+    on_gpu = _triton_missing()
+    if on_gpu is None and not torch.cuda.is_available():
+        on_gpu = "no GPU is visible to torch"
+    for operator, backends in OPERATORS.items():
+        reasons = {"torch": None, "native": _native_missing(operator), "triton": on_gpu}
+        report[operator] = {backend: reasons[backend] or "ready" for backend in backends}
     return report

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import ctypes
 import functools
-from collections.abc import Callable
-from typing import cast
 
 import torch
 from torch import Tensor
 
 from . import _native
 from ._block_list_torch import check_pages
+from ._tensors import TYPES, View, entry, exact, rows, view
 from .block_lists import BLOCK_SIZE, check_block_list, n_blocks
 
 NAME = "block_list_attention"
 MOST_SHARES = 8
 """Parts of a key head's gradients that threads may sum apart; each takes memory of its own."""
-TYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2, torch.float64: 3}
 NUMBERS = (
     "type", "batch", "heads", "kv_heads", "lists", "n_queries", "n_keys", "head_dim", "list_width",
     "causal", "window_size", "sink_tokens", "threads", "shares", "page_size", "tiles",
@@ -26,17 +24,6 @@ TENSORS = ("query", "key", "value", "out", "grad_out", "grad_query")
 RESULTS = (
     "logsumexp", "grad_logsumexp", "grad_key", "grad_value", "counts", "indices", "lengths",
 )  # fmt: skip
-
-
-class View(ctypes.Structure):
-    """A tensor of four axes, the last one contiguous."""
-
-    _fields_ = (
-        ("data", ctypes.c_void_p),
-        ("batch", ctypes.c_int64),
-        ("head", ctypes.c_int64),
-        ("row", ctypes.c_int64),
-    )
 
 
 class Problem(ctypes.Structure):
@@ -48,18 +35,6 @@ class Problem(ctypes.Structure):
         *((name, View) for name in TENSORS),
         *((name, ctypes.c_void_p) for name in RESULTS),
     )
-
-
-@functools.cache
-def _entry(library: ctypes.CDLL, name: str) -> Callable[[Problem], int]:
-    """A function of the library, once it is known to share :class:`Problem` with us."""
-    library.problem_bytes.restype = ctypes.c_int64
-    if library.problem_bytes() != ctypes.sizeof(Problem):
-        raise RuntimeError("the C++ kernel and its Python side disagree on the arguments")
-    function = getattr(library, name)
-    function.argtypes = [ctypes.POINTER(Problem)]
-    function.restype = ctypes.c_int
-    return cast("Callable[[Problem], int]", function)
 
 
 @functools.cache
@@ -80,14 +55,14 @@ def forward(
     scale: float,
 ) -> tuple[Tensor, Tensor]:
     """See :func:`.block_list_attention`; ``window_size`` 0 is none."""
-    query, key, value = (_rows(x) for x in (query, key, value))
+    query, key, value = (rows(x) for x in (query, key, value))
     counts, indices = counts.contiguous(), indices.contiguous()
     out = torch.empty_like(query, memory_format=torch.contiguous_format)
-    logsumexp = query.new_empty(query.shape[:3], dtype=_exact(query))
+    logsumexp = query.new_empty(query.shape[:3], dtype=exact(query))
     library = _native.load(NAME)
     problem = _problem(library, query, key, value, causal, window_size, sink_tokens, scale)
     _lists(problem, key, counts, indices)
-    problem.out, problem.logsumexp = _view(out), logsumexp.data_ptr()
+    problem.out, problem.logsumexp = view(out), logsumexp.data_ptr()
     _run(library, "block_list_forward", problem, (counts, indices, query.shape[2], key.shape[2]))
     return out, logsumexp
 
@@ -108,7 +83,7 @@ def backward(
     scale: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of query, key and value."""
-    grad_out, query, key, value, out = (_rows(x) for x in (grad_out, query, key, value, out))
+    grad_out, query, key, value, out = (rows(x) for x in (grad_out, query, key, value, out))
     counts, indices = counts.contiguous(), indices.contiguous()
     logsumexp, grad_logsumexp = logsumexp.contiguous(), grad_logsumexp.contiguous()
     library = _native.load(NAME)
@@ -118,10 +93,10 @@ def backward(
     wanted = -(-problem.threads // (batch * kv_heads))
     problem.shares = min(wanted, n_blocks(query.shape[2]), MOST_SHARES)
     shape = (problem.shares, batch, kv_heads, n_blocks(n_keys) * BLOCK_SIZE, -(-width // 32) * 32)
-    grad_key, grad_value = (key.new_zeros(shape, dtype=_exact(query)) for _ in range(2))
+    grad_key, grad_value = (key.new_zeros(shape, dtype=exact(query)) for _ in range(2))
     grad_query = torch.empty_like(query, memory_format=torch.contiguous_format)
-    problem.out, problem.grad_out = _view(out), _view(grad_out)
-    problem.grad_query = _view(grad_query)
+    problem.out, problem.grad_out = view(out), view(grad_out)
+    problem.grad_query = view(grad_query)
     problem.logsumexp, problem.grad_logsumexp = logsumexp.data_ptr(), grad_logsumexp.data_ptr()
     problem.grad_key, problem.grad_value = grad_key.data_ptr(), grad_value.data_ptr()
     _run(library, "block_list_backward", problem, (counts, indices, query.shape[2], n_keys))
@@ -143,17 +118,17 @@ def paged(
     scale: float,
 ) -> tuple[Tensor, Tensor]:
     """See :func:`.paged_attention`."""
-    query, key_pages, value_pages = (_rows(x) for x in (query, key_pages, value_pages))
+    query, key_pages, value_pages = (rows(x) for x in (query, key_pages, value_pages))
     page_table, lengths = page_table.contiguous(), lengths.contiguous()
     out = torch.empty_like(query, memory_format=torch.contiguous_format)
-    logsumexp = query.new_empty(query.shape[:3], dtype=_exact(query))
+    logsumexp = query.new_empty(query.shape[:3], dtype=exact(query))
     library, options = _native.load(NAME), (True, window_size, sink_tokens, scale)
     problem = _problem(library, query, key_pages, value_pages, *options)
     problem.lists, problem.n_keys = key_pages.shape[1], key_pages.shape[0]
     problem.page_size, problem.list_width = key_pages.shape[2], page_table.shape[1]
     problem.indices, problem.lengths = page_table.data_ptr(), lengths.data_ptr()
-    problem.out, problem.logsumexp = _view(out), logsumexp.data_ptr()
-    if _entry(library, "block_list_forward")(problem):
+    problem.out, problem.logsumexp = view(out), logsumexp.data_ptr()
+    if entry(library, "block_list_forward", Problem)(problem):
         used = -(-lengths // problem.page_size)
         in_use = torch.arange(page_table.shape[1]) < used[:, None]
         check_pages(page_table, lengths, in_use, key_pages)
@@ -165,7 +140,7 @@ def _run(
     library: ctypes.CDLL, name: str, problem: Problem, lists: tuple[Tensor, Tensor, int, int]
 ) -> None:
     """Call the library; a malformed list is explained by the checker that knows every rule."""
-    if _entry(library, name)(problem):
+    if entry(library, name, Problem)(problem):
         check_block_list(*lists)
         raise RuntimeError("the C++ kernel rejected lists in which the checker finds no fault")
 
@@ -186,24 +161,10 @@ def _problem(
         kv_heads=key.shape[1], n_queries=query.shape[2], n_keys=key.shape[2],
         head_dim=query.shape[3], causal=causal, window_size=window, sink_tokens=sinks,
         threads=torch.get_num_threads(), shares=1, tiles=uses_tiles(library), scale=scale,
-        query=_view(query), key=_view(key), value=_view(value),
+        query=view(query), key=view(key), value=view(value),
     )  # fmt: skip
 
 
 def _lists(problem: Problem, key: Tensor, counts: Tensor, indices: Tensor) -> None:
     problem.lists, problem.list_width = counts.shape[1], indices.shape[3]
     problem.counts, problem.indices = counts.data_ptr(), indices.data_ptr()
-
-
-def _exact(x: Tensor) -> torch.dtype:
-    """The type of sums: float32, or float64 for float64."""
-    return torch.promote_types(x.dtype, torch.float32)
-
-
-def _rows(x: Tensor) -> Tensor:
-    """``x`` with rows that lie contiguous in memory; other axes may have any stride."""
-    return x if x.stride(-1) == 1 else x.contiguous()
-
-
-def _view(x: Tensor) -> View:
-    return View(x.data_ptr(), *x.stride()[:3])

@@ -8,31 +8,18 @@ which show the others.
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple, ParamSpec, TypeVar
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from ._precision import exactly
 from .block_lists import BLOCK_SIZE, check_block_list, n_blocks
 
-P = ParamSpec("P")
-R = TypeVar("R")
 SLICE_ELEMENTS = 1 << 24
-
-
-def exactly(run: Callable[P, R]) -> Callable[P, R]:
-    """Keep the types of the inputs: autocast would multiply float32 in a lower precision."""
-
-    @functools.wraps(run)
-    def inner(*args: P.args, **kwargs: P.kwargs) -> R:
-        with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
-            return run(*args, **kwargs)
-
-    return inner
 
 
 class Rule(NamedTuple):
