@@ -279,7 +279,9 @@ def measure_speed(
         "paper": solve_widths(n_layers, d_model, vocab_size=SOURCE_VOCAB_SIZE).widths,
     }
     models = {
-        name: VariableWidthTransformer(w, n_heads=16, vocab_size=64, d_model=d_model)
+        name: VariableWidthTransformer(
+            w, n_heads=16, vocab_size=64, d_model=d_model, max_seq_len=n_tokens + 1
+        )
         for name, w in shapes.items()
     }
     generator = torch.Generator().manual_seed(repetition)
