@@ -242,6 +242,7 @@ def measure_contributions(
     Returns:
         A list for each layer, an entry for each coordinate that it reads.
 
+    >>> from aiexplained.concepts.variable_width import carry_forward, zero_pad
     >>> measure_contributions([3, 1, 3], d_model=2, resize=carry_forward)
     [[1, 1, 0], [2], [3, 2, 1]]
     >>> measure_contributions([3, 1, 3], d_model=2, resize=zero_pad)
