@@ -7,6 +7,9 @@ from typing import Any
 
 from bokeh.models import ColumnDataSource, CustomJS
 
+HATCH = {"hatch_pattern": "/", "hatch_color": "#ffffff", "hatch_weight": 0.7}
+"""Stripes, so that a fill is told apart by more than its color."""
+
 
 def title_source(text: str) -> ColumnDataSource:
     """A source whose column ``title`` a grid may change; see :func:`follow_title`."""

@@ -97,7 +97,7 @@ def test_the_accounts_name_all_four_models():
 
 
 @pytest.mark.parametrize("variation", VARIATIONS)
-def test_a_variation_changes_one_thing(monkeypatch, short_run, variation):
+def test_a_variation_changes_one_thing(short_run, variation):
     settings = {"width": 16, "layers": 4, "steps": 2, "lr": 3e-3, "seed": 0}
     ours = short_run(arm="uniform", steps=2)
     run = vw.measure_variation(variation=variation, arm="uniform", **settings)

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import torch
+from accuracy import budget, relative
 from torch.nn.functional import normalize
+
+TERMS = 1024
+"""Products behind a number: the recurrence sums over tokens and over the key's width."""
 
 # Batch, heads, tokens, key width, value width, keys, log-decay, beta, a first state.
 CASES = {
@@ -74,18 +78,5 @@ def excess(found, expected, dtype):
     """
     errors = [relative(a, b) for a, b in zip(found, expected, strict=True)]
     is_gate = [b.ndim == 3 for b in expected]
-    allowed = [budget(dtype) * (8 if gate else 1) for gate in is_gate]
+    allowed = [budget(dtype, TERMS) * (8 if gate else 1) for gate in is_gate]
     return max(error / most for error, most in zip(errors, allowed, strict=True))
-
-
-def relative(value, expected):
-    assert value.isfinite().all()
-    return float((value.double() - expected).norm() / expected.norm().clamp_min(1e-300))
-
-
-def budget(dtype: torch.dtype, terms: int = 1024) -> float:
-    """Relative error allowed: weights and result are each rounded once to ``dtype`` (half an eps at
-    most), and the recurrence errs by sqrt(n) eps of its own type over n products a number."""
-    exact = torch.float64 if dtype is torch.float64 else torch.float32
-    roundings = 0 if dtype is exact else 1.5
-    return roundings * torch.finfo(dtype).eps + terms**0.5 * torch.finfo(exact).eps

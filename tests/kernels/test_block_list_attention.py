@@ -6,7 +6,8 @@ import sys
 
 import pytest
 import torch
-from block_list_cases import CASES, budget, make_case, make_pages, relative, run
+from accuracy import budget, relative
+from block_list_cases import CASES, make_case, make_pages, run
 from torch.nn.functional import scaled_dot_product_attention
 
 from aiexplained.nn import reference_block_list_attention

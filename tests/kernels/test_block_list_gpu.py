@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from block_list_cases import CASES, budget, make_case, make_pages, relative, run
+from accuracy import budget, relative
+from block_list_cases import CASES, make_case, make_pages, run
 
 from aiexplained.nn import reference_block_list_attention
 from aiexplained_kernels import backend_report, block_list_attention, paged_attention

@@ -17,7 +17,8 @@ from unittest.mock import patch
 
 import pytest
 import torch
-from block_list_cases import CASES, budget, make_case, make_pages, relative, run
+from accuracy import budget, relative
+from block_list_cases import CASES, make_case, make_pages, run
 
 from aiexplained.nn import reference_block_list_attention
 from aiexplained_kernels import _block_list_triton as shared

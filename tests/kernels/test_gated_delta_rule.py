@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from gated_delta_cases import CASES, budget, excess, make_case, relative, run
+from accuracy import budget, relative
+from gated_delta_cases import CASES, TERMS, excess, make_case, run
 
 from aiexplained.nn import reference_gated_delta_rule
 from aiexplained_kernels import BackendUnavailable, backend_report, gated_delta_rule
@@ -46,7 +47,7 @@ def test_the_check_would_catch_a_decay_after_the_correction(backend):
     expected = run(reference_gated_delta_rule, exact(inputs))
     late = torch.cat((torch.zeros_like(inputs[3][..., :1]), inputs[3][..., :-1]), dim=-1)
     found = run(gated_delta_rule, [*inputs[:3], late, *inputs[4:]], backend=backend)
-    assert relative(found[0], expected[0]) > 1000 * budget(torch.float32)
+    assert relative(found[0], expected[0]) > 1000 * budget(torch.float32, TERMS)
 
 
 def test_the_check_would_catch_an_inverse_made_of_products():
@@ -64,8 +65,8 @@ def test_the_check_would_catch_an_inverse_made_of_products():
         expected, _ = reference_gated_delta_rule(*exact([query, key, value, calm, beta]))
         return float((out.double() - expected).norm() / expected.norm())
 
-    assert error("wide") < budget(torch.float32)
-    assert not error("one key for all") < 1000 * budget(torch.float32)
+    assert error("wide") < budget(torch.float32, TERMS)
+    assert not error("one key for all") < 1000 * budget(torch.float32, TERMS)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

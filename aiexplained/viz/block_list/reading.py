@@ -11,13 +11,12 @@ from bokeh.models import CDSView, ColumnDataSource, GroupFilter, Range1d
 from numpy.typing import ArrayLike
 
 from aiexplained.viz.block_list.style import (
-    HATCH,
     OURS,
     THEIRS,
 )
 from aiexplained.viz.explorable import Explorable, alt_source, data_table, show
 from aiexplained.viz.grid import bind_grid, choice, index_slider
-from aiexplained.viz.parts import follow_title, title_source
+from aiexplained.viz.parts import HATCH, follow_title, title_source
 from aiexplained.viz.theme import figure, follow_theme
 
 NOT_READ, CUT, WHOLE = range(3)

@@ -5,4 +5,3 @@ from __future__ import annotations
 from aiexplained.viz.theme import PALETTE
 
 OURS, THEIRS = PALETTE["reused"], PALETTE["computed"]
-HATCH = {"hatch_pattern": "/", "hatch_color": "#ffffff", "hatch_weight": 0.7}

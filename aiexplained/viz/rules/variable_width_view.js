@@ -133,5 +133,5 @@
     });
   }
 
-  root.aiexplained.rules.variable_width_view = { stack, remodel, preset, reshape, drag, change };
+  root.aiexplained.rules.variable_width_view = { stack, remodel, preset, reshape, drag };
 })(globalThis);

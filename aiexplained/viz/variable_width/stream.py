@@ -12,13 +12,12 @@ from bokeh.models import CDSView, ColumnDataSource, GroupFilter, LinearColorMapp
 
 from aiexplained.viz.explorable import Explorable, alt_source, data_table, show
 from aiexplained.viz.grid import bind_grid, choice, index_slider
-from aiexplained.viz.parts import follow_title, legend_above, title_source
+from aiexplained.viz.parts import HATCH, follow_title, legend_above, title_source
 from aiexplained.viz.theme import PALETTE, figure, follow_theme
 
 RAMP = ("#a9c6f8", "#82abf2", "#5c8fea", "#2f6fe0", "#2359b8", "#184390")
 """From little to much work of earlier layers."""
 
-HATCH = {"hatch_pattern": "/", "hatch_color": "#ffffff", "hatch_weight": 0.7}
 READS, WAITS, GONE = "reads it", "waits, untouched", "thrown away"
 MARKS = {READS: "circle", WAITS: "dash", GONE: "x"}
 

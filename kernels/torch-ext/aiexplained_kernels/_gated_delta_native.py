@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from . import _native
+from ._gated_delta_torch import Inputs
 from ._tensors import TYPES, View, entry, exact, rows, view
 
 NAME = "gated_delta_rule"
@@ -32,20 +33,10 @@ class Problem(ctypes.Structure):
     )
 
 
-Inputs = tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None, Tensor | None]
-
-
-def forward(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    log_decay: Tensor,
-    beta: Tensor | None,
-    initial_state: Tensor | None,
-    scale: float,
-) -> tuple[Tensor, Tensor]:
+def forward(inputs: Inputs, scale: float) -> tuple[Tensor, Tensor]:
     """See :func:`.gated_delta_rule`."""
-    inputs = _ready(query, key, value, log_decay, beta, initial_state)
+    inputs = _ready(inputs)
+    query, key, value = inputs[:3]
     out = torch.empty_like(value, memory_format=torch.contiguous_format)
     state = value.new_empty((*key.shape[:2], key.shape[3], value.shape[3]), dtype=exact(query))
     problem = _problem(inputs, scale)
@@ -55,18 +46,11 @@ def forward(
 
 
 def backward(
-    grad_out: Tensor,
-    grad_state: Tensor,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    log_decay: Tensor,
-    beta: Tensor | None,
-    initial_state: Tensor | None,
-    scale: float,
+    grad_out: Tensor, grad_state: Tensor, inputs: Inputs, scale: float
 ) -> tuple[Tensor, ...]:
     """Gradients of all inputs, in the type of the arithmetic; of what is None, zeros."""
-    inputs = _ready(query, key, value, log_decay, beta, initial_state)
+    inputs = _ready(inputs)
+    query, _, value = inputs[:3]
     grad_out, grad_state = rows(grad_out), grad_state.to(exact(query)).contiguous()
     library, problem = _native.load(NAME), _problem(inputs, scale)
     parts = entry(library, "gradient_parts", Problem)(problem)
@@ -88,20 +72,12 @@ def backward(
     return grad_query, grad_key, grad_value, grad_log_decay, grad_beta, grad_initial
 
 
-def _ready(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    log_decay: Tensor,
-    beta: Tensor | None,
-    initial_state: Tensor | None,
-) -> Inputs:
+def _ready(inputs: Inputs) -> Inputs:
     """The inputs as C++ reads them; the result owns what had to be copied."""
-    gates = [
-        x if x is None else x.to(exact(query)).contiguous()
-        for x in (log_decay, beta, initial_state)
-    ]
-    return rows(query), rows(key), rows(value), gates[0], gates[1], gates[2]  # type: ignore[return-value]
+    query, key, value, *others = inputs
+    dtype = exact(query)
+    gates = (None if x is None else x.to(dtype).contiguous() for x in others)
+    return Inputs._make((rows(query), rows(key), rows(value), *gates))
 
 
 def _problem(inputs: Inputs, scale: float) -> Problem:

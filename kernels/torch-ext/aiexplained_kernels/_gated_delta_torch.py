@@ -12,6 +12,8 @@ devices, and is wrong by orders of magnitude where keys resemble one another.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
@@ -21,17 +23,21 @@ from ._precision import exactly
 CHUNK = 64
 
 
+class Inputs(NamedTuple):
+    """The tensors of :func:`.gated_delta_rule`, in the order of the operator."""
+
+    query: Tensor
+    key: Tensor
+    value: Tensor
+    log_decay: Tensor
+    beta: Tensor | None
+    initial_state: Tensor | None
+
+
 @exactly
-def forward(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    log_decay: Tensor,
-    beta: Tensor | None,
-    initial_state: Tensor | None,
-    scale: float,
-) -> tuple[Tensor, Tensor]:
+def forward(inputs: Inputs, scale: float) -> tuple[Tensor, Tensor]:
     """See :func:`.gated_delta_rule`."""
+    query, key, value, log_decay, beta, initial_state = inputs
     dtype, tokens = torch.promote_types(query.dtype, torch.float32), query.shape[2]
     query, key, value = (_chunks(x.to(dtype)) for x in (query, key, value))
     decay = _chunks(log_decay.double()[..., None])[..., 0]
@@ -62,27 +68,15 @@ def forward(
 
 
 def backward(
-    grad_out: Tensor,
-    grad_state: Tensor,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    log_decay: Tensor,
-    beta: Tensor | None,
-    initial_state: Tensor | None,
-    scale: float,
+    grad_out: Tensor, grad_state: Tensor, inputs: Inputs, scale: float
 ) -> tuple[Tensor | None, ...]:
     """Gradients of all inputs, through the chunks; None of what is None."""
-    inputs = [
-        None if x is None else x.detach().requires_grad_()
-        for x in (query, key, value, log_decay, beta, initial_state)
-    ]
-    q, k, v, g, beta, state = inputs
+    leaves = Inputs._make(None if x is None else x.detach().requires_grad_() for x in inputs)
     with torch.enable_grad():
-        out, state = forward(q, k, v, g, beta, state, scale)  # type: ignore[arg-type]
-    given = [x for x in inputs if x is not None]
+        out, state = forward(leaves, scale)
+    given = [x for x in leaves if x is not None]
     found = iter(torch.autograd.grad((out, state), given, (grad_out.to(out.dtype), grad_state)))
-    return tuple(None if x is None else next(found) for x in inputs)
+    return tuple(None if x is None else next(found) for x in leaves)
 
 
 def _fading(decay: Tensor) -> Tensor:

@@ -7,7 +7,6 @@
 // of a token and, for the next one, already k' S.
 #include <algorithm>
 #include <cmath>
-#include <vector>
 
 #include "matmul.h"
 #include "rows.h"
@@ -47,7 +46,6 @@ template <class Real> struct Task {
   explicit Task(const Problem& p) : p(p), K(p.key_dim) {}
 
   static int64_t element(int64_t type) { return type == DOUBLE ? 8 : type == FLOAT ? 4 : 2; }
-  static V load_row(const Real* from, int n) { return load(from + n * L); }
 
   void begin(int64_t task) {
     const int64_t slices = (p.value_dim + WIDTH - 1) / WIDTH;

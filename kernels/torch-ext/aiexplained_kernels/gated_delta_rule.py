@@ -125,36 +125,18 @@ def _implementation(backend: str, query: Tensor) -> ModuleType:
     return native if resolve(backend, NAME, query) == "native" else in_torch
 
 
-def _forward(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    log_decay: Tensor,
-    beta: Tensor | None,
-    initial_state: Tensor | None,
-    scale: float,
-    backend: str,
-) -> tuple[Tensor, Tensor]:
-    out, state = _implementation(backend, query).forward(
-        query, key, value, log_decay, beta, initial_state, scale
-    )
+def _forward(*arguments: Any) -> tuple[Tensor, Tensor]:
+    *tensors, scale, backend = arguments
+    inputs = in_torch.Inputs(*tensors)
+    out, state = _implementation(backend, inputs.query).forward(inputs, scale)
     # An operator never returns one of its inputs, nor a part of one.
-    return out.to(value.dtype).contiguous(), state
+    return out.to(inputs.value.dtype).contiguous(), state
 
 
-def _backward(
-    grad_out: Tensor,
-    grad_state: Tensor,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    log_decay: Tensor,
-    beta: Tensor | None,
-    initial_state: Tensor | None,
-    scale: float,
-) -> tuple[Tensor, ...]:
-    inputs = (query, key, value, log_decay, beta, initial_state)
-    grads = native.backward(grad_out, grad_state, *inputs, scale)
+def _backward(grad_out: Tensor, grad_state: Tensor, *arguments: Any) -> tuple[Tensor, ...]:
+    *tensors, scale = arguments
+    inputs = in_torch.Inputs(*tensors)
+    grads = native.backward(grad_out, grad_state, inputs, scale)
     return tuple(
         grad if x is None else grad.to(x.dtype) for grad, x in zip(grads, inputs, strict=True)
     )
@@ -170,17 +152,8 @@ def _empty_state(query: Tensor, value: Tensor) -> Tensor:
     return value.new_empty((*query.shape[:2], query.shape[3], value.shape[3]), dtype=exact)
 
 
-def _like_gradients(
-    grad_out: Tensor,
-    grad_state: Tensor,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    log_decay: Tensor,
-    beta: Tensor | None,
-    initial_state: Tensor | None,
-    *_: object,
-) -> tuple[Tensor, ...]:
+def _like_gradients(grad_out: Tensor, grad_state: Tensor, *arguments: Any) -> tuple[Tensor, ...]:
+    query, key, value, log_decay, beta, initial_state = arguments[:6]
     like = (query, key, value, log_decay, log_decay if beta is None else beta)
     state = _empty_state(query, value) if initial_state is None else initial_state
     return tuple(torch.empty_like(x, memory_format=torch.contiguous_format) for x in (*like, state))
@@ -192,14 +165,12 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> N
 
 
 def _differentiate(ctx: Any, grad_out: Tensor, grad_state: Tensor) -> tuple[Tensor | None, ...]:
-    inputs = query, key, value, log_decay, beta, state = ctx.saved_tensors
-    if _implementation(ctx.backend, query) is native:
+    inputs = in_torch.Inputs(*ctx.saved_tensors)
+    if _implementation(ctx.backend, inputs.query) is native:
         found = ops.gated_delta_rule_backward(grad_out, grad_state, *inputs, ctx.scale)
     else:
         # Autograd runs here, and would not inside of an operator.
-        found = in_torch.backward(
-            grad_out, grad_state, query, key, value, log_decay, beta, state, ctx.scale
-        )
+        found = in_torch.backward(grad_out, grad_state, inputs, ctx.scale)
     grads = (None if x is None else grad for grad, x in zip(found, inputs, strict=True))
     return (*grads, None, None)
 
