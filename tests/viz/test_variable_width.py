@@ -142,6 +142,15 @@ def test_presets_set_the_sliders(stack, index):
 
 
 @pytest.mark.browser
+def test_a_preset_stays_chosen_when_the_sliders_that_it_set_report_back(stack):
+    stack("preset", "args.preset.active = 1")
+    assert stack("reshape")["preset"] == 1
+    stack("remodel", "args.model.active = 3")
+    assert stack("reshape")["preset"] == 1
+    assert stack("reshape", "args.turn.value += 1")["preset"] is None
+
+
+@pytest.mark.browser
 def test_another_model_keeps_the_place_of_the_waist(stack):
     state = stack("remodel", "args.model.active = 3")
     assert (state["turn"]["value"], state["turn"]["end"]) == (30, 39)

@@ -66,7 +66,7 @@
     args.label.data = {
       x: [half[at]],
       y: [(at + 0.5) / n],
-      text: [`layer ${at + 1}: ${widths[at]}`],
+      text: [half[at] <= 0.31 ? `layer ${at + 1}: ${widths[at]}` : ""], // else there is no room
     };
   }
 
@@ -113,10 +113,15 @@
     });
   }
 
-  // A shape that was changed by hand is no preset.
+  // A shape that was changed by hand is no preset. Bokeh calls this later than the controls change,
+  // also where a preset has set them.
   function reshape(args) {
     if (settling.has(args.preset)) return;
-    args.preset.active = null;
+    const chosen = args.presets[args.preset.active];
+    const turn = chosen && turnAt(chosen.turn, args.turn.end + 1);
+    if (chosen && (args.waist.value !== chosen.waist || args.turn.value !== turn)) {
+      args.preset.active = null;
+    }
     stack(args);
   }
 

@@ -123,7 +123,7 @@ def _stack(layers: ColumnDataSource, label: ColumnDataSource) -> Any:
 def _bars(costs: ColumnDataSource) -> Any:
     plot = figure(
         "What that costs, against the uniform model", height=170, y_range=list(ROWS),
-        x_range=Range1d(-21, 6), x_axis_label="change (%)",
+        x_range=Range1d(-21, 9), x_axis_label="change (%)",
     )  # fmt: skip
     plot.ygrid.visible = False
     plot.hbar(
