@@ -223,7 +223,8 @@ def test_the_theme_is_right_before_anything_is_painted(open_page: OpenPage, them
         observer.disconnect();
       }).observe(document, { childList: true, subtree: true });
     """)
-    page.reload()
+    page.wait_for_load_state("networkidle")  # a reload would abort what is still on its way
+    page.reload(wait_until="networkidle")
     assert page.evaluate("window.atFirst") == theme
 
 
