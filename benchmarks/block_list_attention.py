@@ -10,7 +10,6 @@ the time between two events on the device.
 
 from __future__ import annotations
 
-import argparse
 import functools
 import statistics
 import sys
@@ -26,8 +25,9 @@ from torch.nn.functional import scaled_dot_product_attention
 
 import aiexplained_kernels as kernels
 from aiexplained.nn import reference_block_list_attention
-from aiexplained.records import Study, data_folder, record
+from aiexplained.records import Study
 from aiexplained_kernels import _block_list_native, _native
+from benchmarks._studies import run_studies
 
 BLOCK = kernels.BLOCK_SIZE
 PICKED = 16
@@ -41,7 +41,16 @@ FLEX_OPTIONS = {"BLOCK_M": BLOCK, "BLOCK_N": BLOCK, "num_warps": 4, "num_stages"
 FOLDER = "block-list-attention"
 KERNELS = Path("kernels/torch-ext/aiexplained_kernels")
 SOURCES = {
-    "cpu": ("_block_list_native.py", "_native.py", "block_list_*.cpp", "*.h"),
+    "cpu": (
+        "_block_list_native.py",
+        "_native.py",
+        "_tensors.py",
+        "block_list_*.cpp",
+        "block_list_*.h",
+        "matmul.h",
+        "rows.h",
+        "tiles.h",
+    ),
     "gpu": ("*block_list*triton*.py",),
 }
 """Files that a result rests on besides this one."""
@@ -385,32 +394,5 @@ def studies(device: str) -> tuple[Study, ...]:
     )
 
 
-def main() -> int:
-    """Measure, print and perhaps record; the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu")
-    parser.add_argument("--record", action="store_true", help="keep what is missing as records")
-    parser.add_argument("--folder", type=Path, help="of the records; default: docs/_data")
-    parser.add_argument("--only", help="name of one study")
-    arguments = parser.parse_args()
-    for one in studies(arguments.device):
-        if arguments.only not in (None, one.name):
-            continue
-        if arguments.record:
-            for file, new in record(one, (arguments.folder or data_folder()) / FOLDER):
-                print(f"{'recorded' if new else 'kept'}  {file.name}", flush=True)
-        else:
-            for setting in one.settings:
-                report(one.name, setting, one.resolve()(**setting))
-    return 0
-
-
-def report(name: str, setting: dict[str, Any], result: dict[str, Any]) -> None:
-    """Print a run in one line."""
-    numbers = {k: v for k, v in result.items() if isinstance(v, float)}
-    said = " ".join(f"{k}={v:.4g}" for k, v in numbers.items())
-    print(f"{name:<8} {' '.join(map(str, setting.values()))}: {said}", flush=True)
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_studies(__doc__, studies, FOLDER))

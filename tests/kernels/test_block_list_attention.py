@@ -23,13 +23,13 @@ BACKENDS = ["torch", "native"]
 
 
 @pytest.fixture(params=["as built", "x86-64-v3", "x86-64", "tiles"])
-def build(request, monkeypatch):
+def build(request, set_build):
     """The C++ kernel for this machine, for older ones, and with the matrix unit emulated."""
     if request.param == "tiles":
-        monkeypatch.setenv("AIEXPLAINED_KERNELS_DEFINES", "EMULATE_TILES")
+        set_build("DEFINES", "EMULATE_TILES")
         assert uses_tiles(load("block_list_attention"))
     elif request.param != "as built":
-        monkeypatch.setenv("AIEXPLAINED_KERNELS_MARCH", request.param)
+        set_build("MARCH", request.param)
     return request.param
 
 

@@ -1,75 +1,32 @@
 """The Triton kernels of block-list attention in Triton's interpreter: equal to the definition.
 
-The interpreter must be chosen before Triton is imported, and stays chosen, so each group of cases
-runs in a process of its own (this file, run as a script). There every buffer that a kernel fills
-starts as NaN or as an index out of range, between margins that must stay as they were, and keys
-and values lie inside larger tensors of NaN.
+Each group of cases runs in a process of its own (this file, run as a script), on guarded memory;
+keys and values lie inside larger tensors of NaN.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
 import sys
-from contextlib import contextmanager
 from unittest.mock import patch
 
 import pytest
 import torch
 from accuracy import budget, relative
 from block_list_cases import CASES, make_case, make_pages, run
+from triton_interpreter import (
+    MARGIN,
+    failures_in_interpreter,
+    guarded_buffers,
+    inside_nan,
+    report,
+)
 
 from aiexplained.nn import reference_block_list_attention
 from aiexplained_kernels import _block_list_triton as shared
 from aiexplained_kernels import block_list_attention_triton, paged_attention
 
-MARGIN = 64 * 128  # a block of vectors
 HEAD_DIMS = (16, 32, 64, 128)
 SUPPORTED = [name for name, case in CASES.items() if case[6] in HEAD_DIMS]
-
-
-def poison(dtype: torch.dtype) -> float:
-    return float("nan") if dtype.is_floating_point else 1 << 24
-
-
-@contextmanager
-def guarded_buffers():
-    """Allocate poisoned memory between margins; on leaving, fail if a margin was written to."""
-    buffers = []
-
-    def empty(*shape, dtype=torch.float32, device=None):
-        shape = torch.Size(shape[0]) if isinstance(shape[0], (tuple, list)) else torch.Size(shape)
-        size = shape.numel()
-        buffer = torch.full((size + 2 * MARGIN,), poison(dtype), dtype=dtype, device=device)
-        buffers.append(buffer)
-        return buffer[MARGIN : MARGIN + size].view(shape)
-
-    def new_empty(x, *shape, device=None):
-        return empty(*shape, dtype=x.dtype, device=device)
-
-    def empty_like(x):
-        return empty(x.shape, dtype=x.dtype)
-
-    with (
-        patch.object(torch, "empty", empty),
-        patch.object(torch, "empty_like", empty_like),
-        patch.object(torch.Tensor, "new_empty", new_empty),
-    ):
-        yield
-    assert buffers
-    for buffer in buffers:
-        for margin in (buffer[:MARGIN], buffer[len(buffer) - MARGIN :]):
-            intact = torch.full_like(margin, poison(buffer.dtype))
-            torch.testing.assert_close(margin, intact, rtol=0, atol=0, equal_nan=True)
-
-
-def inside_nan(x: torch.Tensor) -> torch.Tensor:
-    """``x`` as a part of a larger tensor of NaN, its rows 8 numbers apart."""
-    whole = x.new_full((*x.shape[:2], x.shape[2] + 2, x.shape[3] + 8), float("nan"))
-    view = whole[:, :, 1:-1, :-8]
-    view.copy_(x)
-    return view
 
 
 class Interpreted(torch.autograd.Function):
@@ -233,28 +190,9 @@ GROUPS = {
 }  # fmt: skip
 
 
-def report(group: str) -> dict[str, str]:
-    """What went wrong in each case of a group, empty if nothing did."""
-    failures = {}
-    for case, (function, *arguments) in GROUPS[group].items():
-        failures[case] = ""
-        try:
-            function(*arguments)
-        except Exception as error:
-            failures[case] = f"{type(error).__name__}: {error}"
-    return failures
-
-
 @pytest.mark.parametrize("group", GROUPS)
 def test_in_the_interpreter(group, subtests):
-    environment = os.environ | {
-        "TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
-    }  # fmt: skip
-    command = [sys.executable, __file__, group]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    failures = json.loads(done.stdout.splitlines()[-1])
+    failures = failures_in_interpreter(__file__, group)
     assert list(failures) == list(GROUPS[group])
     for case, failure in failures.items():
         with subtests.test(case):
@@ -268,4 +206,4 @@ def test_rejects_head_sizes_without_a_layout(head_dim):
 
 
 if __name__ == "__main__":
-    print(json.dumps(report(sys.argv[1])))
+    print(report(GROUPS[sys.argv[1]]))

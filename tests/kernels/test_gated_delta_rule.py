@@ -8,7 +8,7 @@ from accuracy import budget, relative
 from gated_delta_cases import CASES, TERMS, excess, make_case, run
 
 from aiexplained.nn import reference_gated_delta_rule
-from aiexplained_kernels import BackendUnavailable, backend_report, gated_delta_rule
+from aiexplained_kernels import BackendUnavailable, _backends, backend_report, gated_delta_rule
 
 BACKENDS = ["torch", "native"]
 BUILDS = ["as built", "x86-64-v3", "x86-64"]
@@ -31,9 +31,9 @@ def test_forward_and_every_gradient_equal_the_definition(backend, dtype, name):
 @pytest.mark.parametrize("name", ["ragged", "wide", "one key for all", "without beta"])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
 @pytest.mark.parametrize("build", BUILDS)
-def test_every_build_of_the_native_kernel_keeps_the_budget(monkeypatch, build, dtype, name):
+def test_every_build_of_the_native_kernel_keeps_the_budget(set_build, build, dtype, name):
     if build != "as built":
-        monkeypatch.setenv("AIEXPLAINED_KERNELS_MARCH", build)
+        set_build("MARCH", build)
     inputs = make_case(name, dtype)
     expected = run(reference_gated_delta_rule, exact(inputs))
     found = run(gated_delta_rule, inputs, backend="native")
@@ -143,6 +143,9 @@ def test_torch_accepts_the_registration(backend, name):
     operator = torch.ops.aiexplained.gated_delta_rule.default
     checks = ("test_schema", "test_autograd_registration", "test_faketensor")
     torch.library.opcheck(operator, (*leaves, 0.3, backend), test_utils=checks)
+    plain = torch.ops.aiexplained.gated_delta_rule_forward.default
+    inputs = make_case(name, torch.float32)
+    torch.library.opcheck(plain, (*inputs, 0.3, backend), test_utils=checks[::2])
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -188,13 +191,19 @@ def test_a_second_derivative_is_refused():
         grad.sum().backward()
 
 
-def test_what_cannot_run_is_named():
+def test_what_cannot_run_is_named(monkeypatch):
     inputs = make_case("ragged")[:5]
-    with pytest.raises(BackendUnavailable, match="written for torch and native"):
+    with pytest.raises(BackendUnavailable, match=r"'triton'.*got torch\.float64"):
         gated_delta_rule(*inputs, backend="triton")
+    with pytest.raises(BackendUnavailable, match=r"'triton'.*runs on a GPU"):
+        gated_delta_rule(*(x.float() for x in inputs), backend="triton")
     with pytest.raises(ValueError, match="backend must be one of"):
         gated_delta_rule(*inputs, backend="fpga")
-    assert backend_report()["gated_delta_rule"] == {"torch": "ready", "native": "ready"}
+    report = backend_report()["gated_delta_rule"]
+    assert [report["torch"], report["native"]] == ["ready", "ready"]
+    monkeypatch.setitem(_backends.OPERATORS, "gated_delta_rule", ("torch", "native"))
+    with pytest.raises(BackendUnavailable, match="written for torch and native"):
+        gated_delta_rule(*inputs, backend="triton")
 
 
 @pytest.mark.parametrize(

@@ -119,8 +119,7 @@ def test_a_process_asks_the_compiler_and_the_cache_only_once(
     monkeypatch.setattr(_native.ctypes, "CDLL", None)
     assert _native.load("number") is library
     monkeypatch.setenv("AIEXPLAINED_KERNELS_DEFINES", "NUMBER=8")
-    with pytest.raises(TypeError):
-        _native.load("number")
+    assert _native.load("number") is library
 
 
 @pytest.mark.parametrize(
@@ -254,7 +253,7 @@ def test_without_compilers_on_the_path_the_names_that_were_tried_are_said(
     assert number() == 7
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(BackendUnavailable, match=r"none of g\+\+, c\+\+, clang\+\+ is on the path"):
-        _native.load("number")
+        number()
 
 
 def test_our_variable_comes_before_cxx(

@@ -1,9 +1,10 @@
 """Fast forms of the operators that AI Explained explains.
 
-Each operator has a formula in torch and a C++ kernel for CPUs, block-list attention also Triton
-kernels for GPUs; all are held to the plain definitions in ``aiexplained.nn``.
+Each operator has a formula in torch, a C++ kernel for CPUs and Triton kernels for GPUs (for the
+gated delta rule: its forward pass); all are held to the plain definitions in ``aiexplained.nn``.
 """
 
+from . import layers
 from ._backends import backend_report
 from ._native import BackendUnavailable
 from .block_list_attention import block_list_attention, paged_attention
@@ -24,6 +25,7 @@ __all__ = [
     "block_list_from_mask",
     "check_block_list",
     "gated_delta_rule",
+    "layers",
     "paged_attention",
     "top_k_block_list",
     "window_block_list",

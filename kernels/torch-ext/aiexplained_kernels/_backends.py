@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib
 import os
+from collections.abc import Container
 from typing import Literal
 
 import torch
@@ -16,14 +17,18 @@ Backend = Literal["auto", "torch", "native", "triton"]
 BACKENDS = ("auto", "torch", "native", "triton")
 OPERATORS = {
     "block_list_attention": ("torch", "native", "triton"),
-    "gated_delta_rule": ("torch", "native"),
+    "gated_delta_rule": ("torch", "native", "triton"),
 }
 """What each operator is written for."""
 
 NATIVE_TYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 TRITON_TYPES = (torch.float32, torch.bfloat16, torch.float16)
 OLDEST_TRITON = (3, 6)
-TRITON_HEAD_DIMS = (16, 32, 64, 128)
+TRITON_HEAD_DIMS: dict[str, tuple[Container[int], str]] = {
+    "block_list_attention": ((16, 32, 64, 128), "a head_dim of 16, 32, 64 or 128"),
+    "gated_delta_rule": (range(1, 129), "keys of up to 128 numbers"),
+}
+"""The sizes of a query that each operator's Triton kernels have a layout for, and their name."""
 
 
 def resolve(backend: str, operator: str, tensor: torch.Tensor) -> str:
@@ -59,9 +64,9 @@ def _missing(backend: str, operator: str, tensor: torch.Tensor) -> str | None:
         if tensor.device.type != "cpu":
             return f"it runs on the CPU, got a tensor on {tensor.device}"
         return _native_missing(operator)
-    if tensor.shape[-1] not in TRITON_HEAD_DIMS:
-        wanted = ", ".join(map(str, TRITON_HEAD_DIMS))
-        return f"it takes a head_dim of {wanted}, got {tensor.shape[-1]}"
+    sizes, wanted = TRITON_HEAD_DIMS[operator]
+    if tensor.shape[-1] not in sizes:
+        return f"it takes {wanted}, got {tensor.shape[-1]}"
     if tensor.device.type == "cpu" and os.environ.get("TRITON_INTERPRET") != "1":
         return "it runs on a GPU (or on the CPU with TRITON_INTERPRET=1), got a tensor on cpu"
     return _triton_missing()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import functools
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -128,7 +130,7 @@ def paged(
     problem.page_size, problem.list_width = key_pages.shape[2], page_table.shape[1]
     problem.indices, problem.lengths = page_table.data_ptr(), lengths.data_ptr()
     problem.out, problem.logsumexp = view(out), logsumexp.data_ptr()
-    if entry(library, "block_list_forward", Problem)(problem):
+    if _entry(library, "block_list_forward")(problem):
         used = -(-lengths // problem.page_size)
         in_use = torch.arange(page_table.shape[1]) < used[:, None]
         check_pages(page_table, lengths, in_use, key_pages)
@@ -136,11 +138,15 @@ def paged(
     return out, logsumexp
 
 
+def _entry(library: ctypes.CDLL, name: str) -> Callable[[Any], int]:
+    return entry(library, name, ctypes.sizeof(Problem), ctypes.POINTER(Problem))
+
+
 def _run(
     library: ctypes.CDLL, name: str, problem: Problem, lists: tuple[Tensor, Tensor, int, int]
 ) -> None:
     """Call the library; a malformed list is explained by the checker that knows every rule."""
-    if entry(library, name, Problem)(problem):
+    if _entry(library, name)(problem):
         check_block_list(*lists)
         raise RuntimeError("the C++ kernel rejected lists in which the checker finds no fault")
 

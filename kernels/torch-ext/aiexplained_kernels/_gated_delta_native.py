@@ -1,47 +1,38 @@
-"""The C++ kernel behind :mod:`.gated_delta_rule`, called through ctypes."""
+"""The C++ kernel behind :mod:`.gated_delta_rule`, called through ctypes.
+
+A decode step takes the processor less time than Python takes to describe it, so its description is
+packed in one call.
+"""
 
 from __future__ import annotations
 
 import ctypes
+import struct
 
 import torch
 from torch import Tensor
 
 from . import _native
 from ._gated_delta_torch import Inputs
-from ._tensors import TYPES, View, entry, exact, rows, view
+from ._tensors import TYPES, entry, exact, rows
 
 NAME = "gated_delta_rule"
-NUMBERS = (
-    "type", "batch", "heads", "tokens", "key_dim", "value_dim", "threads", "has_beta",
-)  # fmt: skip
-VIEWS = ("query", "key", "value", "out", "grad_out")
-ARRAYS = (
-    "log_decay", "beta", "initial_state", "final_state", "grad_final_state", "grad_query",
-    "grad_key", "grad_value", "grad_log_decay", "grad_beta", "grad_initial_state",
-)  # fmt: skip
+PROBLEM = struct.Struct("@8q d 20q 11P")
+"""The arguments of every entry: sizes, the scale, views, arrays; a structure in C++."""
 
-
-class Problem(ctypes.Structure):
-    """The arguments of every entry; the same structure stands in the C++ file."""
-
-    _fields_ = (
-        *((name, ctypes.c_int64) for name in NUMBERS),
-        ("scale", ctypes.c_double),
-        *((name, View) for name in VIEWS),
-        *((name, ctypes.c_void_p) for name in ARRAYS),
-    )
+View = tuple[int, int, int, int]
+NOWHERE = 0, 0, 0, 0
 
 
 def forward(inputs: Inputs, scale: float) -> tuple[Tensor, Tensor]:
     """See :func:`.gated_delta_rule`."""
     inputs = _ready(inputs)
-    query, key, value = inputs[:3]
+    batch, heads, _, width = inputs.query.shape
+    value = inputs.value
     out = torch.empty_like(value, memory_format=torch.contiguous_format)
-    state = value.new_empty((*key.shape[:2], key.shape[3], value.shape[3]), dtype=exact(query))
-    problem = _problem(inputs, scale)
-    problem.out, problem.final_state = view(out), state.data_ptr()
-    entry(_native.load(NAME), "gated_delta_forward", Problem)(problem)
+    state = torch.empty((batch, heads, width, value.shape[3]), dtype=exact(value))
+    problem = _pack(inputs, scale, (_view(out), NOWHERE), state, *[None] * 7)
+    _call("gated_delta_forward", problem)
     return out, state
 
 
@@ -50,43 +41,61 @@ def backward(
 ) -> tuple[Tensor, ...]:
     """Gradients of all inputs, in the type of the arithmetic; of what is None, zeros."""
     inputs = _ready(inputs)
-    query, _, value = inputs[:3]
-    grad_out, grad_state = rows(grad_out), grad_state.to(exact(query)).contiguous()
-    library, problem = _native.load(NAME), _problem(inputs, scale)
-    parts = entry(library, "gradient_parts", Problem)(problem)
-    grad_query, grad_key = (
-        query.new_empty((parts, *query.shape), dtype=exact(query)) for _ in range(2)
-    )
-    grad_log_decay, grad_beta = (
-        query.new_zeros((parts, *query.shape[:3]), dtype=exact(query)) for _ in range(2)
-    )
-    grad_value = value.new_empty(value.shape, dtype=exact(query))
+    query, value, dtype = inputs.query, inputs.value, exact(inputs.query)
+    grad_out, grad_state = rows(grad_out), grad_state.to(dtype).contiguous()
+    views = NOWHERE, _view(grad_out)
+    parts = _call("gradient_parts", _pack(inputs, scale, views, *[None] * 8))
+    by_slice = [
+        *(query.new_empty((parts, *query.shape), dtype=dtype) for _ in range(2)),
+        *(query.new_zeros((parts, *query.shape[:3]), dtype=dtype) for _ in range(2)),
+    ]
+    grad_query, grad_key, grad_log_decay, grad_beta = by_slice
+    grad_value = value.new_empty(value.shape, dtype=dtype)
     grad_initial = torch.empty_like(grad_state)
-    problem.grad_out, problem.grad_final_state = view(grad_out), grad_state.data_ptr()
-    problem.grad_query, problem.grad_key = grad_query.data_ptr(), grad_key.data_ptr()
-    problem.grad_value, problem.grad_initial_state = grad_value.data_ptr(), grad_initial.data_ptr()
-    problem.grad_log_decay, problem.grad_beta = grad_log_decay.data_ptr(), grad_beta.data_ptr()
-    entry(library, "gated_delta_backward", Problem)(problem)
-    shared = (x.sum(dim=0) for x in (grad_query, grad_key, grad_log_decay, grad_beta))
-    grad_query, grad_key, grad_log_decay, grad_beta = shared
+    arrays = (
+        None, grad_state, grad_query, grad_key, grad_value, grad_log_decay, grad_beta, grad_initial,
+    )  # fmt: skip
+    _call("gated_delta_backward", _pack(inputs, scale, views, *arrays))
+    grad_query, grad_key, grad_log_decay, grad_beta = (x.sum(dim=0) for x in by_slice)
     return grad_query, grad_key, grad_value, grad_log_decay, grad_beta, grad_initial
 
 
 def _ready(inputs: Inputs) -> Inputs:
     """The inputs as C++ reads them; the result owns what had to be copied."""
-    query, key, value, *others = inputs
+    query, key, value, log_decay, beta, state = inputs
     dtype = exact(query)
-    gates = (None if x is None else x.to(dtype).contiguous() for x in others)
-    return Inputs._make((rows(query), rows(key), rows(value), *gates))
-
-
-def _problem(inputs: Inputs, scale: float) -> Problem:
-    query, key, value, log_decay, beta, initial_state = inputs
-    batch, heads, tokens, key_dim = query.shape
-    return Problem(
-        type=TYPES[query.dtype], batch=batch, heads=heads, tokens=tokens, key_dim=key_dim,
-        value_dim=value.shape[3], threads=torch.get_num_threads(), has_beta=beta is not None,
-        scale=scale, query=view(query), key=view(key), value=view(value),
-        log_decay=log_decay.data_ptr(), beta=None if beta is None else beta.data_ptr(),
-        initial_state=None if initial_state is None else initial_state.data_ptr(),
+    return Inputs(
+        rows(query), rows(key), rows(value), _array(log_decay, dtype),
+        None if beta is None else _array(beta, dtype),
+        None if state is None else _array(state, dtype),
     )  # fmt: skip
+
+
+def _array(x: Tensor, dtype: torch.dtype) -> Tensor:
+    return x if x.dtype is dtype and x.is_contiguous() else x.to(dtype).contiguous()
+
+
+def _view(x: Tensor) -> View:
+    batch, head, row, _ = x.stride()
+    return x.data_ptr(), batch, head, row
+
+
+def _address(x: Tensor | None) -> int:
+    return 0 if x is None else x.data_ptr()
+
+
+def _pack(
+    inputs: Inputs, scale: float, results: tuple[View, View], *arrays: Tensor | None
+) -> bytes:
+    """``results`` are the outputs' view and that of their gradients; all must outlive the call."""
+    query, key, value, log_decay, beta, state = inputs
+    out, grad_out = results
+    return PROBLEM.pack(
+        TYPES[query.dtype], *query.shape, value.shape[3], torch.get_num_threads(),
+        beta is not None, scale, *_view(query), *_view(key), *_view(value), *out, *grad_out,
+        *map(_address, (log_decay, beta, state, *arrays)),
+    )  # fmt: skip
+
+
+def _call(name: str, problem: bytes) -> int:
+    return entry(_native.load(NAME), name, PROBLEM.size, ctypes.c_char_p)(problem)

@@ -6,7 +6,7 @@ compiled library lies in the user's cache folder under the hash of everything th
 two processes that start at once both compile, and the later one replaces the earlier one's file in
 one step.
 
-Environment variables:
+Environment variables, read before a kernel's first use in a process:
     AIEXPLAINED_KERNELS_CXX: The compiler; default ``CXX``, else the first of g++, c++, clang++.
         Empty: no compiler.
     AIEXPLAINED_KERNELS_MARCH: The ``-march`` to compile for; default ``native``.
@@ -46,7 +46,7 @@ SETTINGS = (
     "CXX",
     "PATH",
 )
-"""Environment variables that decide which library is loaded."""
+"""Environment variables that decide which library is loaded, the first time."""
 
 
 class BackendUnavailable(RuntimeError):
@@ -83,15 +83,15 @@ def load(name: str) -> ctypes.CDLL:
         BackendUnavailable: without a compiler, where it rejects the file, or where the library
             cannot be kept or loaded.
     """
-    library = _load(name, tuple(map(os.environ.get, SETTINGS)))
+    library = _load(name)
     if isinstance(library, str):
         raise BackendUnavailable(library)
     return library
 
 
 @functools.cache
-def _load(name: str, _settings: tuple[str | None, ...]) -> ctypes.CDLL | str:
-    """The library, or why there is none: asked once in a process for the same settings."""
+def _load(name: str) -> ctypes.CDLL | str:
+    """The library, or why there is none: asked once in a process."""
     program = compiler()
     if program is None:
         return f"no C++ compiler was found to build {name}.cpp: {_why_no_compiler()}"

@@ -40,12 +40,21 @@ def exact(x: Tensor) -> torch.dtype:
 
 
 @functools.cache
-def entry(library: ctypes.CDLL, name: str, problem: type[ctypes.Structure]) -> Callable[[Any], int]:
-    """A function of the library, once it is known to share the structure ``problem`` with us."""
+def entry(
+    library: ctypes.CDLL, name: str, problem_bytes: int, argument: Any
+) -> Callable[[Any], int]:
+    """A function of the library, once it is known to share with us the structure that it takes.
+
+    Args:
+        library: What was compiled.
+        name: Of the function.
+        problem_bytes: Our size of the structure.
+        argument: The type, for ctypes, of a pointer to it.
+    """
     library.problem_bytes.restype = ctypes.c_int64
-    if library.problem_bytes() != ctypes.sizeof(problem):
+    if library.problem_bytes() != problem_bytes:
         raise RuntimeError("the C++ kernel and its Python side disagree on the arguments")
     function = getattr(library, name)
-    function.argtypes = [ctypes.POINTER(problem)]
+    function.argtypes = [argument]
     function.restype = ctypes.c_int64
     return cast("Callable[[Any], int]", function)

@@ -4,8 +4,10 @@
 head at a time (Yang et al., 2024). Without ``beta`` nothing is corrected, ``S_t = e^{g_t} S_{t-1} +
 k_t v_tᵀ``: gated linear attention, the recurrence of Mamba-2's SSD.
 
-Forward and backward are registered as torch operators. Two implementations compute the same: torch,
-in chunks (:mod:`._gated_delta_torch`), and a C++ kernel for CPUs that takes token by token.
+Forward and backward are registered as torch operators, and the forward pass alone as another. Three
+implementations compute the same: torch, in chunks (:mod:`._gated_delta_torch`), a C++ kernel for
+CPUs that takes token by token, and Triton kernels for GPUs, in chunks (:mod:`._gated_delta_triton`)
+and with the backward pass of torch.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from torch import Tensor
 from . import _gated_delta_native as native
 from . import _gated_delta_torch as in_torch
 from ._backends import Backend, resolve
+from ._gated_delta_torch import Inputs
 from ._ops import add_op_namespace_prefix, ops
 
 NAME = "gated_delta_rule"
@@ -50,8 +53,8 @@ def gated_delta_rule(
             1; ``None`` adds instead of replacing.
         scale: Factor on the outputs; default ``K ** -0.5``.
         initial_state: ``(B, H, K, V)``: the state before the first token; default zero.
-        backend: ``"auto"`` takes the fastest that can run here; ``"torch"`` or ``"native"`` (C++)
-            runs or raises.
+        backend: ``"auto"`` takes the fastest that can run here; ``"torch"``, ``"native"`` (C++) or
+            ``"triton"`` (for GPUs, keys of up to 128 numbers; gradients by torch) runs or raises.
 
     Returns:
         ``(B, H, T, V)`` in the type of ``value``, and the state after the last token,
@@ -67,12 +70,16 @@ def gated_delta_rule(
     >>> out.shape, state.shape
     (torch.Size([1, 2, 100, 16]), torch.Size([1, 2, 16, 16]))
     """
-    _check_shapes(query, key, value, log_decay, beta, initial_state)
-    _check_types(query, key, value, log_decay=log_decay, beta=beta, initial_state=initial_state)
-    result: tuple[Tensor, Tensor] = ops.gated_delta_rule(
-        query, key, value, log_decay, beta, initial_state,
-        query.shape[-1] ** -0.5 if scale is None else scale, backend,
-    )  # fmt: skip
+    inputs = query, key, value, log_decay, beta, initial_state
+    _check_shapes(*inputs)
+    _check_types(*inputs)
+    scale = query.shape[3] ** -0.5 if scale is None else scale
+    result: tuple[Tensor, Tensor]
+    if torch.is_grad_enabled() and any(x is not None and x.requires_grad for x in inputs):
+        result = ops.gated_delta_rule(*inputs, scale, backend)
+    else:
+        # Autograd in Python would take longer than a decode step.
+        result = ops.gated_delta_rule_forward(*inputs, scale, backend)
     return result
 
 
@@ -84,34 +91,34 @@ def _check_shapes(
     beta: Tensor | None,
     initial_state: Tensor | None,
 ) -> None:
-    if query.ndim != 4 or query.shape != key.shape or 0 in query.shape:
+    if query.ndim != 4 or query.shape != key.shape or not query.numel():
         raise ValueError(
             "query and key must be alike, (B, H, T, K) with no size 0, got "
             f"{tuple(query.shape)} and {tuple(key.shape)}"
         )
-    if value.ndim != 4 or value.shape[:3] != key.shape[:3] or value.shape[3] < 1:
+    *per_token, width = query.shape
+    if value.ndim != 4 or [*value.shape[:3]] != per_token or not value.numel():
         raise ValueError(
-            f"value must be (B, H, T, V) with {tuple(key.shape[:3])} in front like the keys, got "
+            f"value must be (B, H, T, V) with {tuple(per_token)} in front like the keys, got "
             f"{tuple(value.shape)}"
         )
     for name, gate in (("log_decay", log_decay), ("beta", beta)):
-        if gate is not None and gate.shape != key.shape[:3]:
+        if gate is not None and [*gate.shape] != per_token:
             raise ValueError(
-                f"{name} must be one number a token, {tuple(key.shape[:3])}, got "
-                f"{tuple(gate.shape)}"
+                f"{name} must be one number a token, {tuple(per_token)}, got {tuple(gate.shape)}"
             )
-    wanted = (*key.shape[:2], key.shape[3], value.shape[3])
-    if initial_state is not None and initial_state.shape != wanted:
-        raise ValueError(f"initial_state must be {wanted}, got {tuple(initial_state.shape)}")
+    wanted = [*per_token[:2], width, value.shape[3]]
+    if initial_state is not None and [*initial_state.shape] != wanted:
+        raise ValueError(f"initial_state must be {tuple(wanted)}, got {tuple(initial_state.shape)}")
 
 
-def _check_types(query: Tensor, key: Tensor, value: Tensor, **others: Tensor | None) -> None:
+def _check_types(query: Tensor, key: Tensor, value: Tensor, *others: Tensor | None) -> None:
     if not query.dtype == key.dtype == value.dtype or not query.is_floating_point():
         raise ValueError(
             "query, key, value must share one floating type, got "
             f"{query.dtype}, {key.dtype}, {value.dtype}"
         )
-    for name, x in {"key": key, "value": value, **others}.items():
+    for name, x in zip(Inputs._fields, (query, key, value, *others), strict=True):
         if x is None:
             continue
         if not x.is_floating_point():
@@ -122,12 +129,17 @@ def _check_types(query: Tensor, key: Tensor, value: Tensor, **others: Tensor | N
 
 def _implementation(backend: str, query: Tensor) -> ModuleType:
     """The module whose ``forward`` and ``backward`` run."""
-    return native if resolve(backend, NAME, query) == "native" else in_torch
+    chosen = resolve(backend, NAME, query)
+    if chosen == "triton":
+        from . import _gated_delta_triton
+
+        return _gated_delta_triton
+    return native if chosen == "native" else in_torch
 
 
 def _forward(*arguments: Any) -> tuple[Tensor, Tensor]:
     *tensors, scale, backend = arguments
-    inputs = in_torch.Inputs(*tensors)
+    inputs = Inputs(*tensors)
     out, state = _implementation(backend, inputs.query).forward(inputs, scale)
     # An operator never returns one of its inputs, nor a part of one.
     return out.to(inputs.value.dtype).contiguous(), state
@@ -135,7 +147,7 @@ def _forward(*arguments: Any) -> tuple[Tensor, Tensor]:
 
 def _backward(grad_out: Tensor, grad_state: Tensor, *arguments: Any) -> tuple[Tensor, ...]:
     *tensors, scale = arguments
-    inputs = in_torch.Inputs(*tensors)
+    inputs = Inputs(*tensors)
     grads = native.backward(grad_out, grad_state, inputs, scale)
     return tuple(
         grad if x is None else grad.to(x.dtype) for grad, x in zip(grads, inputs, strict=True)
@@ -165,7 +177,7 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> N
 
 
 def _differentiate(ctx: Any, grad_out: Tensor, grad_state: Tensor) -> tuple[Tensor | None, ...]:
-    inputs = in_torch.Inputs(*ctx.saved_tensors)
+    inputs = Inputs(*ctx.saved_tensors)
     if _implementation(ctx.backend, inputs.query) is native:
         found = ops.gated_delta_rule_backward(grad_out, grad_state, *inputs, ctx.scale)
     else:
@@ -185,6 +197,7 @@ INPUTS = (
 )
 SCHEMAS = {
     "gated_delta_rule": f"({INPUTS}, str backend) -> (Tensor, Tensor)",
+    "gated_delta_rule_forward": f"({INPUTS}, str backend) -> (Tensor, Tensor)",
     "gated_delta_rule_backward": (
         f"(Tensor grad_out, Tensor grad_state, {INPUTS})"
         " -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)"
@@ -192,6 +205,7 @@ SCHEMAS = {
 }
 for name, run, fake in (
     ("gated_delta_rule", _forward, _like_result),
+    ("gated_delta_rule_forward", _forward, _like_result),
     ("gated_delta_rule_backward", _backward, _like_gradients),
 ):
     full_name = add_op_namespace_prefix(name)
