@@ -79,6 +79,49 @@ template <class Real> struct Forward : Slice<Real, FORWARD_VECTORS> {
     }
   }
 
+  // A decode step: a task is a head. Its state is read once and written once, by whole rows.
+  void step(int64_t task) {
+    this->enter_head(task);
+    const int64_t columns = p.value_dim, size = K * columns;
+    Real* space = rows_space.get(2 * K + 3 * columns);
+    Real *under = space + 2 * K, *reads = under + columns, *write = reads + columns;
+    const Real *query = this->row(p.query, 0, space), *key = this->row(p.key, 0, space + K);
+    const Real *from = (const Real*)p.initial_state + task * size;
+    Real *to = (Real*)p.final_state + task * size;
+    const Real decay = this->decay(0), beta = this->beta(0);
+    std::fill(under, under + 2 * columns, Real(0));
+    Real read_by_itself = 0;
+    for (int64_t i = 0; i < K; i += 4) {
+      const Real* rows[4];
+      Real by_key[4], by_query[4];
+      for (int64_t j = 0; j < 4; ++j) {
+        const int64_t row = std::min(i + j, K - 1);
+        rows[j] = from + row * columns;
+        by_key[j] = i + j < K ? key[row] : 0, by_query[j] = i + j < K ? query[row] : 0;
+        read_by_itself += by_key[j] * by_query[j];
+      }
+      add_rows(columns, rows, by_key, under), add_rows(columns, rows, by_query, reads);
+    }
+    read(write, this->place(p.value, 0, 0), p.type, (int)columns);
+    for (int64_t n = 0; n < columns; ++n) {
+      if (p.has_beta) write[n] = beta * (write[n] - decay * under[n]);
+      reads[n] = decay * reads[n] + read_by_itself * write[n];
+    }
+    for (int64_t i = 0; i < K; ++i)
+      fade(columns, from + i * columns, decay, key[i], write, to + i * columns);
+    ::write(this->place(p.out, 0, 0), reads, p.type, (int)columns, Real(p.scale));
+  }
+  static void add_rows(int64_t n, const Real* const* rows, const Real* by, Real* __restrict sums) {
+    const Real *a = rows[0], *b = rows[1], *c = rows[2], *d = rows[3];
+    const Real by_a = by[0], by_b = by[1], by_c = by[2], by_d = by[3];
+    for (int64_t i = 0; i < n; ++i)
+      sums[i] += by_a * a[i] + by_b * b[i] + by_c * c[i] + by_d * d[i];
+  }
+  static void fade(int64_t n, const Real* from, Real decay, Real by, const Real* write,
+                   Real* __restrict to) {
+    for (int64_t i = 0; i < n; ++i) to[i] = decay * from[i] + by * write[i];
+  }
+
   // Fills in the pairs of a segment and the rows of the one that follows.
   void plan(int64_t t, int64_t tokens, Real& factor, Real* space) {
     const int64_t left = p.tokens - t;
@@ -136,7 +179,8 @@ template <class Real> struct Forward : Slice<Real, FORWARD_VECTORS> {
       const bool is_last = t + i + 2 >= p.tokens;
       Row out_a, out_b;
       const Writes writes = solve<CORRECTS>(t + i, pair, ahead, out_a);
-      if (is_last && this->is_whole()) move.to = this->part(p.final_state), move.to_row = p.value_dim;
+      if (is_last && this->is_whole())
+        move.to = this->part(p.final_state), move.to_row = p.value_dim;
       if (is_last && pair.is_single)
         out_b = sweep<1, true, CORRECTS, false>(K, move, pair, next, writes, ahead);
       else if (is_last)

@@ -7,7 +7,11 @@
 namespace {
 
 template <class Real> void forward(const Problem& p) {
-  run(p, p.batch * p.heads * Forward<Real>::groups(p), &Forward<Real>::work);
+  const int64_t heads = p.batch * p.heads;
+  if (p.tokens == 1 && p.initial_state)
+    run(p, heads, &Forward<Real>::step);
+  else
+    run(p, heads * Forward<Real>::groups(p), &Forward<Real>::work);
 }
 template <class Real> void backward(const Problem& p) {
   run(p, p.batch * p.heads * Backward<Real>::count(p), &Backward<Real>::work);
