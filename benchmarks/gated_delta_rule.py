@@ -153,7 +153,7 @@ def measure_forward(instructions: str, width: int, tokens: int) -> dict[str, Any
     }
     check(forms, inputs)
     with torch.no_grad():
-        found = compare("cpu", forms, inputs, rounds=5)
+        found = compare("cpu", forms, inputs, rounds=21)
     flops = 6 * HEADS * tokens * width * width
     return {
         "heads": HEADS, **found, "tflops": flops / found["seconds"]["ours"] / 1e12,
@@ -171,7 +171,7 @@ def measure_chunks(instructions: str, width: int, tokens: int, chunk: int) -> di
             "chunks": lambda: kernels.gated_delta_rule(*inputs, backend="torch"),
         }
         check(forms, inputs)
-        return {"heads": HEADS, **compare("cpu", forms, inputs, rounds=5)}
+        return {"heads": HEADS, **compare("cpu", forms, inputs, rounds=11)}
 
 
 def measure_training(instructions: str, width: int, tokens: int) -> dict[str, Any]:
@@ -199,7 +199,7 @@ def measure_training(instructions: str, width: int, tokens: int) -> dict[str, An
         error = float((one - other).norm() / other.norm())
         if not error < 1e-4:
             raise SystemExit(f"FAILED: a gradient differs by {error:.1e}; no ratio")
-    return {"heads": HEADS, **compare("cpu", calls, inputs, rounds=5)}
+    return {"heads": HEADS, **compare("cpu", calls, inputs, rounds=11)}
 
 
 def measure_decode(instructions: str, heads: int, width: int) -> dict[str, Any]:
@@ -219,13 +219,13 @@ def measure_decode(instructions: str, heads: int, width: int) -> dict[str, Any]:
                 error = float((one - other).norm() / other.norm())
                 if not error < 1e-5:
                     raise SystemExit(f"FAILED: {name} differs by {error:.1e}; no ratio")
-        return compare("cpu", forms, inputs, rounds=9)
+        return compare("cpu", forms, inputs, rounds=21)
 
 
 def measure_model(instructions: str, prompt: int, new: int) -> dict[str, Any]:
     """A random Qwen3-Next of transformers with our kernel and without, in a process of its own."""
     prepare(instructions)
-    sizes = {"config": QWEN, "prompt": prompt, "new": new, "batch": 1, "rounds": 6}
+    sizes = {"config": QWEN, "prompt": prompt, "new": new, "batch": 1, "rounds": 11}
     with tempfile.TemporaryDirectory() as folder:
         _hub_form.lay_out(Path(folder) / "build", "_aiexplained_kernels_bench")
         script = Path(_hub_form.__file__).with_name("_qwen3_next.py")

@@ -198,12 +198,12 @@ template <class Real> struct Forward : Slice<Real, FORWARD_VECTORS> {
   // What a pair writes, as the state in memory counts, and the output of its first token.
   template <bool CORRECTS>
   Writes solve(int64_t t, const Pair& pair, const Ahead& ahead, Row& out_a) {
-    this->read_columns(p.value, t, value_a);
-    if (!pair.is_single) this->read_columns(p.value, t + 1, value_b);
+    const Real *from_a = columns_at(t, value_a), *from_b = value_b;
+    if (!pair.is_single) from_b = columns_at(t + 1, value_b);
     Writes writes;
     #pragma GCC unroll 4
     for (int n = 0; n < VECTORS; ++n) {
-      V a = load(value_a + n * L), b = load(value_b + n * L);
+      V a = load(from_a + n * L), b = load(from_b + n * L);
       if (CORRECTS) {
         a = pair.beta_a * (a - pair.faded_a * ahead.under_a.x[n]);
         b = pair.beta_b * (b - pair.faded_b * ahead.under_b.x[n] - pair.a_under_b * a);
@@ -213,10 +213,20 @@ template <class Real> struct Forward : Slice<Real, FORWARD_VECTORS> {
     }
     return writes;
   }
+  // The slice's part of a value: where it lies, or converted and padded.
+  const Real* columns_at(int64_t t, Real* space) const {
+    if (this->as_it_is() && this->is_whole())
+      return (const Real*)this->place(p.value, t, this->from_column);
+    this->read_columns(p.value, t, space);
+    return space;
+  }
   void put_row(int64_t t, const Row& out, Real factor) const {
     alignas(64) Real sums[WIDTH];
-    for (int n = 0; n < VECTORS; ++n) store<Real>(sums + n * L, out.x[n]);
-    write(this->place(p.out, t, this->from_column), sums, p.type, (int)this->columns, factor);
+    const bool in_place = this->as_it_is() && this->is_whole();
+    Real* to = in_place ? (Real*)this->place(p.out, t, this->from_column) : sums;
+    for (int n = 0; n < VECTORS; ++n) store<Real>(to + n * L, factor * out.x[n]);
+    if (!in_place)
+      write(this->place(p.out, t, this->from_column), sums, p.type, (int)this->columns, Real(1));
   }
 
   // S = (fade) S + k_a w_a' + k_b w_b'; what the second query reads of it, and what the next pair
