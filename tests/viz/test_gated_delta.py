@@ -79,18 +79,19 @@ def title_of(figure: viz.Explorable) -> str:
 
 
 def test_an_answer_is_right_where_the_last_word_is_alone_the_loudest() -> None:
-    assert title_of(make_steps((0, 0, 1))) == "“a”: 1 of 1 answers are right"
-    assert title_of(make_steps((0, 0, 2))) == "“b”: 0 of 1 answers are right", "blue and gray tie"
-    assert title_of(make_steps((1, 0, 2))) == "“b”: 1 of 1 answers are right"
-    assert title_of(make_steps((1, 0, 3))) == "“c”: 2 of 2 answers are right"
-    assert title_of(make_steps((1, 1, 3))) == "“c”: 1 of 2 answers are right", "too near to tell"
+    assert title_of(make_steps((0, 0, 0))) == "“nothing”: nothing is asked"
+    assert title_of(make_steps((0, 0, 1))) == "“a”: 1 of 1 answered right"
+    assert title_of(make_steps((0, 0, 2))) == "“b”: 0 of 1 answered right", "blue and gray tie"
+    assert title_of(make_steps((1, 0, 2))) == "“b”: 1 of 1 answered right"
+    assert title_of(make_steps((1, 0, 3))) == "“c”: 2 of 2 answered right"
+    assert title_of(make_steps((1, 1, 3))) == "“c”: 1 of 2 answered right", "too near to tell"
 
 
 def test_what_is_heard_is_said_loudest_first() -> None:
     said = make_steps((1, 2, 3)).drawing.alt
     assert said.startswith("The rule corrects; the keys are the same. After “c”, 2 of 2 things")
     assert "sky: gray 1.0, blue -0.2 (said: gray); leaf: green 0.5 (said: green)." in said
-    assert make_steps().drawing.alt.endswith("Nothing holds yet.")
+    assert make_steps().drawing.alt.endswith("After “nothing”, nothing that was said holds.")
 
 
 def test_a_mark_is_as_large_as_its_number_and_negative_ones_are_marks_of_their_own() -> None:
@@ -146,7 +147,7 @@ def test_titles_and_captions_follow_the_controls(
     expect(steps.locator(".aix-caption")).to_contain_text("After “b”, 0 of 1 things")
     steps.get_by_role("button", name="corrects").click()
     expect(steps.locator(".aix-caption")).to_contain_text("The rule corrects; the keys are apart")
-    assert titles(steps)[0] == "“b”: 1 of 1 answers are right"
+    assert titles(steps)[0] == "“b”: 1 of 1 answered right"
     bars.get_by_role("button", name="width 128").click()
     expect(bars.locator(".aix-caption")).to_contain_text("AVX2, width 128, nanosec")
     chunks.get_by_role("button", name="128").click()

@@ -150,15 +150,16 @@ def _findings(
     for at in np.ndindex(titles.shape):
         held = np.flatnonzero(said[at[2]] >= 0).tolist()
         good = int(right[at].sum())
-        titles[at] = f"“{steps[at[2]]}”: {good} of {len(held)} answers are right"
+        answered = f"{good} of {len(held)} answered right" if held else "nothing is asked"
+        titles[at] = f"“{steps[at[2]]}”: {answered}"
         told = [
             f"{things[i]}: {_loudest(answers[at][i], values)} (said: {values[int(said[at[2], i])]})"
             for i in held
         ]
+        right_ones = f"{good} of {len(held)} things are answered with what was said of them last. "
         alts[at] = (
             f"The rule {rules[at[0]]}; the keys are {keys[at[1]]}. After “{steps[at[2]]}”, "
-            f"{good} of {len(held)} things are answered with what was said of them last. "
-            + ("; ".join(told) + "." if told else "Nothing holds yet.")
+            + (f"{right_ones}{'; '.join(told)}." if held else "nothing that was said holds.")
         )
     return titles, alts
 
