@@ -113,6 +113,7 @@ def compare(build: Path, config: dict[str, int], prompt: int, new: int, batch: i
     return {
         "same_tokens": bool(found["generate_ours"].equal(found["generate_theirs"])),
         "error": float(difference / found["prefill_theirs"].norm()),
+        "rounds": len(range(rounds)[kept]),
         "layers": model.config.num_hidden_layers,
         "linear_layers": model.config.layer_types.count("linear_attention"),
         "prefill_calls": found["prefill_ours_calls"],

@@ -156,7 +156,7 @@ def measure_forward(instructions: str, width: int, tokens: int) -> dict[str, Any
         found = compare("cpu", forms, inputs, rounds=21)
     flops = 6 * HEADS * tokens * width * width
     return {
-        "heads": HEADS, **found, "tflops": flops / found["seconds"]["ours"] / 1e12,
+        "heads": HEADS, "checked": CHECKED, **found, "tflops": flops / found["seconds"]["ours"] / 1e12,
         "gemm_tflops": gemm_tflops("cpu", torch.float32),
     }  # fmt: skip
 

@@ -160,7 +160,7 @@ def _against_chunk(
 
 def _work(lengths: Sequence[int], source: ColumnDataSource, work: np.ndarray) -> Any:
     plot = _axes(lengths, 210, "arithmetic (loop = 1)", 0, work.max() * 1.1, log=False)
-    plot.title.text = "What a longer chunk costs in arithmetic"
+    plot.title.text = "What a chunk costs in arithmetic, at least"
     plot.xaxis.axis_label = "tokens in a chunk (log scale)"
     plot.line("chunk", "work", source=source, line_width=2, color=PALETTE["greedy"])
     plot.scatter("chunk", "work", source=source, size=9, color=PALETTE["greedy"])

@@ -105,7 +105,9 @@ def _gated_delta_rule(
             for x in (query.float(), key.float())
         )
     group = value.shape[2] // query.shape[2]
-    query, key = (x.to(value.dtype).repeat_interleave(group, dim=2) for x in (query, key))
+    query, key = query.to(value.dtype), key.to(value.dtype)
+    if group > 1:
+        query, key = (x.repeat_interleave(group, dim=2) for x in (query, key))
     inputs = (x.transpose(1, 2) for x in (query, key, value, log_decay, beta))
     out, state = gated_delta_rule(*inputs, initial_state=initial_state)
     return out.transpose(1, 2), state if with_state else None
