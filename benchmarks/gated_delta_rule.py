@@ -13,7 +13,6 @@ import functools
 import importlib
 import json
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -34,12 +33,12 @@ from aiexplained.nn import reference_gated_delta_rule
 from aiexplained.records import Study
 from aiexplained_kernels import _gated_delta_torch as in_torch
 from benchmarks import _hub_form
+from benchmarks._rounds import compare, prepare, vector_instructions
 from benchmarks._studies import run_studies
 from benchmarks.block_list_attention import (
     accelerator,
     gemm_tflops,
     generator_on,
-    interleave,
 )
 
 HEADS = 4
@@ -110,37 +109,6 @@ def theirs(function: Callable[..., Any], inputs: Inputs, **options: Any) -> Call
     return call
 
 
-def compare(
-    device: str, forms: Mapping[str, Callable[[], Any]], inputs: Inputs, rounds: int
-) -> dict[str, Any]:
-    """Median seconds of each form, and ratios over ours with their spread."""
-    times = interleave(device, dict(forms), rounds)
-    over = {
-        name: [b / a for a, b in zip(times["ours"], values, strict=True)]
-        for name, values in times.items()
-        if name != "ours"
-    }
-    return {
-        "rounds": rounds,
-        "seconds": {name: statistics.median(values) for name, values in times.items()},
-        "over": {name: statistics.median(ratios) for name, ratios in over.items()},
-        "spread": {name: [min(ratios), max(ratios)] for name, ratios in over.items()},
-    }
-
-
-def vector_instructions() -> str:
-    """The vector instructions of this CPU."""
-    capability = torch.backends.cpu.get_cpu_capability()
-    return {"AVX512": "AVX-512"}.get(capability, capability)
-
-
-def prepare(instructions: str) -> None:
-    """One thread; raise unless this machine has these instructions."""
-    torch.set_num_threads(1)
-    if instructions != vector_instructions():
-        raise ValueError(f"this machine has {vector_instructions()}, not {instructions}")
-
-
 def measure_forward(instructions: str, width: int, tokens: int) -> dict[str, Any]:
     """A whole sequence on a CPU: our loop in C++ against chunks, and a loop, in torch."""
     prepare(instructions)
@@ -153,10 +121,11 @@ def measure_forward(instructions: str, width: int, tokens: int) -> dict[str, Any
     }
     check(forms, inputs)
     with torch.no_grad():
-        found = compare("cpu", forms, inputs, rounds=21)
+        found = compare("cpu", forms, rounds=21)
     flops = 6 * HEADS * tokens * width * width
     return {
-        "heads": HEADS, "checked": CHECKED, **found, "tflops": flops / found["seconds"]["ours"] / 1e12,
+        "heads": HEADS, "checked": CHECKED, **found,
+        "tflops": flops / found["seconds"]["ours"] / 1e12,
         "gemm_tflops": gemm_tflops("cpu", torch.float32),
     }  # fmt: skip
 
@@ -171,7 +140,7 @@ def measure_chunks(instructions: str, width: int, tokens: int, chunk: int) -> di
             "chunks": lambda: kernels.gated_delta_rule(*inputs, backend="torch"),
         }
         check(forms, inputs)
-        return {"heads": HEADS, **compare("cpu", forms, inputs, rounds=11)}
+        return {"heads": HEADS, **compare("cpu", forms, rounds=11)}
 
 
 def measure_training(instructions: str, width: int, tokens: int) -> dict[str, Any]:
@@ -199,7 +168,7 @@ def measure_training(instructions: str, width: int, tokens: int) -> dict[str, An
         error = float((one - other).norm() / other.norm())
         if not error < 1e-4:
             raise SystemExit(f"FAILED: a gradient differs by {error:.1e}; no ratio")
-    return {"heads": HEADS, **compare("cpu", calls, inputs, rounds=11)}
+    return {"heads": HEADS, **compare("cpu", calls, rounds=11)}
 
 
 def measure_decode(instructions: str, heads: int, width: int) -> dict[str, Any]:
@@ -219,7 +188,7 @@ def measure_decode(instructions: str, heads: int, width: int) -> dict[str, Any]:
                 error = float((one - other).norm() / other.norm())
                 if not error < 1e-5:
                     raise SystemExit(f"FAILED: {name} differs by {error:.1e}; no ratio")
-        return compare("cpu", forms, inputs, rounds=21)
+        return compare("cpu", forms, rounds=21)
 
 
 def measure_model(instructions: str, prompt: int, new: int) -> dict[str, Any]:
@@ -260,7 +229,7 @@ def measure_gpu(dtype: str, width: int, tokens: int) -> dict[str, Any]:
     }
     check(forms, inputs)
     with torch.no_grad():
-        found = compare("gpu", forms, inputs, rounds=5)
+        found = compare("gpu", forms, rounds=5)
     return {**sizes, **found, **accelerator("gpu")}
 
 

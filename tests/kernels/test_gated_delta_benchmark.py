@@ -7,14 +7,17 @@ import torch
 
 import aiexplained_kernels as kernels
 from aiexplained import records
+from benchmarks import _rounds
 from benchmarks import gated_delta_rule as script
 
 
 @pytest.fixture(autouse=True)
 def one_round(monkeypatch):
     """One round of each rival, and the threads as they were."""
-    every = script.interleave
-    monkeypatch.setattr(script, "interleave", lambda device, calls, rounds: every(device, calls, 1))
+    every = _rounds.interleave
+    monkeypatch.setattr(
+        _rounds, "interleave", lambda device, calls, rounds: every(device, calls, 1)
+    )
     threads = torch.get_num_threads()
     yield
     torch.set_num_threads(threads)

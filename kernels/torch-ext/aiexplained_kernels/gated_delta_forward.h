@@ -233,10 +233,11 @@ template <class Real> struct Forward : Slice<Real, FORWARD_VECTORS> {
   // needs. A function of its own: inlined, its addresses and numbers do not stay in registers.
   template <int WRITES, bool FADES, bool CORRECTS, bool LOOKS>
   __attribute__((noinline))
-  static Row sweep(int64_t K, const Move& move, const Pair& pair, const Pair& next,
-                   const Writes& writes, Ahead& ahead) {
-    const Real *key_a = pair.key_a, *key_b = pair.key_b, *query_b = pair.query_b;
-    const Real *next_a = next.key_a, *next_b = next.key_b, *next_query = next.query_a;
+  static Row sweep(int64_t K, const Move& move, const Pair& pair,
+                   const Pair& next, const Writes& writes, Ahead& ahead) {
+    const Real *key_a = pair.key_a, *key_b = pair.key_b;
+    const Real *next_a = next.key_a, *next_b = next.key_b;
+    const Real *query_b = pair.query_b, *next_query = next.query_a;
     const Real *from = move.from;
     Real *to = move.to;
     const int64_t from_row = move.from_row, to_row = move.to_row;
