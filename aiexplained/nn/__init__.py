@@ -12,6 +12,7 @@ from aiexplained.nn.feedforward import swiglu
 from aiexplained.nn.gated_delta import check_gated_delta_rule, reference_gated_delta_rule
 from aiexplained.nn.norm import rms_norm
 from aiexplained.nn.rotary import apply_rotary, rotary_cos_sin
+from aiexplained.nn.ternary import reference_ternary_linear, ternarize
 
 __all__ = [
     "AttentionOperator",
@@ -23,8 +24,10 @@ __all__ = [
     "reference_attention",
     "reference_block_list_attention",
     "reference_gated_delta_rule",
+    "reference_ternary_linear",
     "rms_norm",
     "rotary_cos_sin",
     "scaled_dot_product_attention",
     "swiglu",
+    "ternarize",
 ]

@@ -16,6 +16,7 @@ from .block_lists import (
     window_block_list,
 )
 from .gated_delta_rule import gated_delta_rule
+from .ternary_linear import pack_ternary, ternary_linear, unpack_ternary
 
 __all__ = [
     "BLOCK_SIZE",
@@ -26,7 +27,10 @@ __all__ = [
     "check_block_list",
     "gated_delta_rule",
     "layers",
+    "pack_ternary",
     "paged_attention",
+    "ternary_linear",
     "top_k_block_list",
+    "unpack_ternary",
     "window_block_list",
 ]

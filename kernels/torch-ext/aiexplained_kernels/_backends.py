@@ -18,6 +18,7 @@ BACKENDS = ("auto", "torch", "native", "triton")
 OPERATORS = {
     "block_list_attention": ("torch", "native", "triton"),
     "gated_delta_rule": ("torch", "native", "triton"),
+    "ternary_linear": ("torch", "native"),
 }
 """What each operator is written for."""
 

@@ -1,0 +1,143 @@
+"""Ternary weights against torch's products in wider types, side by side.
+
+``python benchmarks/ternary_linear.py`` (or ``nox -s bench -- ternary_linear``) prints ratios beside
+their bars; ``--record`` keeps what is missing as records for the kernel's page. There is no ratio,
+and the run fails, unless the kernel agrees with the definition in float64 first. A time is CPU
+seconds of the process with one thread; rounds alternate between the rivals.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import aiexplained_kernels as kernels
+from aiexplained.nn import reference_ternary_linear
+from aiexplained.records import Study
+from benchmarks._rounds import compare, prepare, vector_instructions
+from benchmarks._studies import run_studies
+from benchmarks.block_list_attention import interleave
+
+SIZES = ((2048, 2048), (14336, 4096))
+"""Outputs and inputs of a layer: small enough for a cache, and the widest of a model of 7B."""
+ROWS = (1, 4, 16, 64, 128, 512)
+FOLDER = "ternary-linear"
+KERNELS = "kernels/torch-ext/aiexplained_kernels"
+SOURCES = tuple(
+    f"{KERNELS}/{name}"
+    for name in (
+        "_ternary_native.py", "_native.py", "_tensors.py", "ternary_linear.cpp", "ternary_float.h",
+        "ternary_backward.h", "ternary_int8.h", "ternary_packed.h", "matmul.h", "rows.h",
+    )
+)  # fmt: skip
+MOST_HALF = 1 << 31
+"""Products of numbers in bfloat16 that are waited for: without instructions for them, seconds."""
+
+
+def make_weight(n_out: int, n_in: int) -> Tensor:
+    """Normal numbers."""
+    return torch.randn(n_out, n_in, generator=torch.Generator().manual_seed(0))
+
+
+def make_rows(rows: int, n_in: int) -> Tensor:
+    """Normal numbers."""
+    return torch.randn(rows, n_in, generator=torch.Generator().manual_seed(1))
+
+
+def check(out: Tensor, x: Tensor, weight: Tensor, activations: str, group_size: int | None) -> None:
+    """Compare the first outputs with the definition in float64; raise if they are wrong.
+
+    The budget: the result is rounded once to its type, and float32 sums of n terms err by about
+    sqrt(n) of its eps.
+    """
+    expected = reference_ternary_linear(
+        x.double(), weight[:256].double(), activations=activations, group_size=group_size
+    )
+    error = float((out[:, :256].double() - expected).norm() / expected.norm())
+    budget = torch.finfo(torch.float32).eps * x.shape[1] ** 0.5
+    budget += 0.0 if x.dtype is torch.float32 else torch.finfo(x.dtype).eps
+    if not error < budget:
+        raise SystemExit(f"FAILED: relative error {error:.1e}, allowed {budget:.1e}; no ratio")
+
+
+def rivals(x: Tensor, weight: Tensor, activations: str) -> dict[str, Callable[[], Any]]:
+    """Products of torch with weights of wider types, as fast as torch has them on a CPU."""
+    half, as_half = x.bfloat16(), weight.bfloat16()
+    scale = weight.abs().amax(dim=1, keepdim=True) / 127
+    as_int8 = (weight / scale).round().to(torch.int8)
+    forms = {
+        "float32": lambda: x @ weight.T,
+        "int8": lambda: torch.ops.aten._weight_int8pack_mm(x, as_int8, scale[:, 0]),
+    }
+    if len(x) * weight.numel() <= MOST_HALF:
+        forms["bfloat16"] = lambda: half @ as_half.T
+    if activations == "int8":
+        by_column = as_int8.T
+
+        def dynamic() -> Tensor:
+            factor = 127 / x.abs().amax(dim=1, keepdim=True)
+            rounded = (factor * x).round().to(torch.int8)
+            return torch._int_mm(rounded, by_column) * scale[:, 0] / factor
+
+        forms["dynamic int8"] = dynamic
+    codes = torch.randint(16, weight.shape, dtype=torch.int32)
+    int4 = torch.ops.aten._convert_weight_to_int4pack_for_cpu(codes, 1)
+    scales = torch.rand(weight.shape[1] // 128, weight.shape[0], 2).bfloat16()
+    forms["int4"] = lambda: torch.ops.aten._weight_int4pack_mm_for_cpu(half, int4, 128, scales)
+    return forms
+
+
+def measure_product(
+    instructions: str, activations: str, rows: int, n_out: int, n_in: int
+) -> dict[str, Any]:
+    """A product of ``rows`` rows with a ternary weight, and with wider weights."""
+    prepare(instructions)
+    weight, x = make_weight(n_out, n_in), make_rows(rows, n_in)
+    group_size = None if activations == "int8" else 128
+    packed, scale = kernels.pack_ternary(weight, group_size)
+    options = {"activations": activations, "group_size": group_size}
+    forms = {
+        "ours": lambda: kernels.ternary_linear(x, packed, scale, **options),
+        **rivals(x, weight, activations),
+    }
+    check(forms["ours"](), x, weight, activations, group_size)
+    with torch.no_grad():
+        found = compare("cpu", forms, rounds=11 if rows < 64 else 5)
+    moved = packed.numel() + 4 * scale.numel()
+    return {
+        **found, "packed_bytes": moved, "gb_a_s": moved / found["seconds"]["ours"] / 1e9,
+        "bandwidth_gb_a_s": bandwidth(),
+    }  # fmt: skip
+
+
+def bandwidth() -> float:
+    """Highest rate at which one thread read memory far larger than the caches, in GB/s."""
+    x = torch.ones(1 << 26)
+    calls = {"sum": x.sum, "amax": x.amax, "as integers": x.view(torch.int64).sum}
+    times = interleave("cpu", calls, rounds=3)
+    return 4 * x.numel() / min(map(min, times.values())) / 1e9
+
+
+@functools.cache
+def studies(device: str) -> tuple[Study, ...]:
+    """What is measured on a CPU like this one; nothing on a GPU."""
+    if device == "gpu":
+        return ()
+    settings = tuple(
+        {"instructions": vector_instructions(), "activations": activations, "rows": rows,
+         "n_out": n_out, "n_in": n_in}
+        for activations in ("int8", "native")
+        for n_out, n_in in SIZES
+        for rows in ROWS
+        if rows <= 128 or n_out == SIZES[0][0]
+    )  # fmt: skip
+    return (Study("product", "benchmarks.ternary_linear:measure_product", settings, SOURCES),)
+
+
+if __name__ == "__main__":
+    sys.exit(run_studies(__doc__, studies, FOLDER))
