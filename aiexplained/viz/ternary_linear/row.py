@@ -15,13 +15,12 @@ from aiexplained.viz.grid import bind_grid, choice, index_slider
 from aiexplained.viz.parts import HATCH, follow_title, legend_above, title_source
 from aiexplained.viz.theme import PALETTE, figure, follow_theme
 
-SIGNS = {1: "+", -1: "−", 0: "0"}
 LOOKS = {
-    1: ("added", PALETTE["greedy"], {}),
-    -1: ("subtracted", PALETTE["computed"], HATCH),
-    0: ("skipped", PALETTE["neutral"], {}),
+    1: ("+1", PALETTE["greedy"], {}),
+    -1: ("−1", PALETTE["computed"], HATCH),
+    0: ("0", PALETTE["neutral"], {}),
 }
-"""What becomes of an input by its weight: the word, the color, and stripes."""
+"""What becomes of a weight: its name, the color, and stripes."""
 
 
 def ternary_row(
@@ -92,13 +91,16 @@ def _weights(bars: ColumnDataSource, row: np.ndarray) -> Any:
     plot.xgrid.visible = False
     for sign, (label, color, look) in LOOKS.items():
         plot.vbar("k", top=f"is {sign}", width=0.8, source=bars, fill_color=color, line_color=None,
-                  legend_label=f"{SIGNS[sign]}1: {label}" if sign else f"0: {label}",
+                  legend_label=label,
                   **look)  # fmt: skip
     for key in ("high", "low"):
         line = plot.segment(x0=_shift("k", -0.5), x1=_shift("k", 0.5), y0=key, y1=key, source=bars,
-                            line_width=2, legend_label="half the scale")  # fmt: skip
+                            line_width=2, legend_label="± half the scale")  # fmt: skip
         follow_theme(line.glyph, line_color="ink")
-    plot.text("k", -far * 1.22, "code", source=bars, text_align="center", text_font_size="12px")
+    plot.text(
+        "k", -far * 1.23, "code", source=bars, text_font_size="12px", angle=np.pi / 2,
+        text_baseline="middle",
+    )  # fmt: skip
     zero = Span(location=0, dimension="width", line_width=1)
     plot.add_layout(follow_theme(zero, line_color="muted"))
     legend_above(plot)
