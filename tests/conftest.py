@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ import pytest
 from _browser import NOT_FOUND, launch_options
 
 from aiexplained.errors import WeightsUnavailable
+from aiexplained_kernels import _native
 
 if TYPE_CHECKING:
     from aiexplained.hub import Pretrained
@@ -41,6 +42,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in browser:
         group = zlib.crc32(item.nodeid.encode()) % BROWSER_GROUPS
         item.add_marker(pytest.mark.xdist_group(f"browser-{group}"))
+
+
+@pytest.fixture
+def set_build(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str, str], None]]:
+    """Set how C++ is built, as before a process's first use of a kernel; then it is as it was."""
+
+    def set_(name: str, value: str) -> None:
+        monkeypatch.setenv(f"AIEXPLAINED_KERNELS_{name}", value)
+        _native._load.cache_clear()
+
+    yield set_
+    _native._load.cache_clear()
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ import platform
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from importlib import util
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,8 @@ from tiny import REPOSITORY, Built, Site
 
 
 @pytest.fixture
-def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
-    monkeypatch.setenv("AIEXPLAINED_KERNELS_CXX", "")  # compile nothing
+def site(tmp_path: Path, set_build: Callable[[str, str], None]) -> Site:
+    set_build("CXX", "")  # compile nothing
     site = Site(tmp_path)
     site.page("status", "# Status\n\n```{site-status}\n```\n")
     site.notebook("pages/run", "print(1 + 1)", title="A page that runs")
