@@ -349,11 +349,15 @@ def test_a_second_derivative_is_refused(backend):
 def test_what_cannot_run_is_named():
     x, weight = make_case(7, 5, 129)
     packed, scale = pack_ternary(weight)
-    with pytest.raises(BackendUnavailable, match="written for torch and native"):
+    with pytest.raises(BackendUnavailable, match=r"on a GPU.*got a tensor on cpu"):
         ternary_linear(x, packed, scale, backend="triton")
+    with pytest.raises(BackendUnavailable, match=r"got torch\.float64"):
+        ternary_linear(x.double(), packed, scale, backend="triton")
     with pytest.raises(ValueError, match="backend must be one of"):
         ternary_linear(x, packed, scale, backend="fpga")
-    assert backend_report()["ternary_linear"] == {"torch": "ready", "native": "ready"}
+    report = backend_report()["ternary_linear"]
+    assert list(report) == ["torch", "native", "triton"]
+    assert report["torch"] == report["native"] == "ready"
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,10 @@ CHIPS = {
     "gfx942": Chip(GPUTarget("hip", "gfx942", 64), "cdna", 64 << 10, "v_mfma", None),
     "gfx1201": Chip(GPUTarget("hip", "gfx1201", 32), "rdna", 64 << 10, "v_wmma", None),
 }
-TYPES = {torch.bfloat16: "bf16", torch.float32: "fp32", torch.int32: "i32"}
+TYPES = {
+    torch.bfloat16: "bf16", torch.float32: "fp32", torch.int32: "i32", torch.int8: "i8",
+    torch.uint8: "u8",
+}  # fmt: skip
 
 
 def argument(value) -> tuple[str, bool]:

@@ -21,7 +21,7 @@ MARGIN = 64 * 128  # a block of vectors
 
 
 def poison(dtype: torch.dtype) -> float:
-    return float("nan") if dtype.is_floating_point else 1 << 24
+    return float("nan") if dtype.is_floating_point else min(1 << 24, torch.iinfo(dtype).max)
 
 
 @contextmanager
@@ -73,6 +73,8 @@ def bfloat16_as_on_a_gpu():
     plain_cast, plain_dot = builder.cast_impl, builder.create_dot
 
     def cast_impl(self, source, target):
+        if target.scalar == tl.bfloat16 and source.dtype.scalar.is_int():
+            source = plain_cast(self, source, tl.float32)
         if (source.dtype.scalar, target.scalar) != (tl.float32, tl.bfloat16):
             return plain_cast(self, source, target)
         rounded = torch.from_numpy(np.array(source.data)).to(torch.bfloat16)

@@ -18,7 +18,7 @@ BACKENDS = ("auto", "torch", "native", "triton")
 OPERATORS = {
     "block_list_attention": ("torch", "native", "triton"),
     "gated_delta_rule": ("torch", "native", "triton"),
-    "ternary_linear": ("torch", "native"),
+    "ternary_linear": ("torch", "native", "triton"),
 }
 """What each operator is written for."""
 
@@ -29,7 +29,7 @@ TRITON_HEAD_DIMS: dict[str, tuple[Container[int], str]] = {
     "block_list_attention": ((16, 32, 64, 128), "a head_dim of 16, 32, 64 or 128"),
     "gated_delta_rule": (range(1, 129), "keys of up to 128 numbers"),
 }
-"""The sizes of a query that each operator's Triton kernels have a layout for, and their name."""
+"""Widths that an operator's Triton kernels have a layout for, and their name; if any, no entry."""
 
 
 def resolve(backend: str, operator: str, tensor: torch.Tensor) -> str:
@@ -65,9 +65,10 @@ def _missing(backend: str, operator: str, tensor: torch.Tensor) -> str | None:
         if tensor.device.type != "cpu":
             return f"it runs on the CPU, got a tensor on {tensor.device}"
         return _native_missing(operator)
-    sizes, wanted = TRITON_HEAD_DIMS[operator]
-    if tensor.shape[-1] not in sizes:
-        return f"it takes {wanted}, got {tensor.shape[-1]}"
+    if operator in TRITON_HEAD_DIMS:
+        sizes, wanted = TRITON_HEAD_DIMS[operator]
+        if tensor.shape[-1] not in sizes:
+            return f"it takes {wanted}, got {tensor.shape[-1]}"
     if tensor.device.type == "cpu" and os.environ.get("TRITON_INTERPRET") != "1":
         return "it runs on a GPU (or on the CPU with TRITON_INTERPRET=1), got a tensor on cpu"
     return _triton_missing()

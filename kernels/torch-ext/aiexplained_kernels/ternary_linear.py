@@ -4,9 +4,10 @@ A group of weights that follow one another in a row shares the scale, their mean
 ``scale = mean |w|`` and ``t = round(clip(w / scale, -1, 1))``, as in BitNet b1.58 (Ma et al., 2024)
 for all weights at once. A weight takes a quarter of a byte, where a bfloat16 takes two bytes.
 
-The product is registered as a torch operator with its gradient, and without it as another. Two
+The product is registered as a torch operator with its gradient, and without it as another. Three
 implementations compute the same: torch, which unpacks the weights first (:mod:`._ternary_torch`),
-and a C++ kernel for CPUs, which unpacks them where it multiplies (:mod:`._ternary_native`).
+and two that unpack them where they multiply: a C++ kernel for CPUs (:mod:`._ternary_native`) and
+Triton kernels for GPUs (:mod:`._ternary_triton`), with the gradient of torch.
 """
 
 from __future__ import annotations
@@ -120,8 +121,8 @@ def ternary_linear(
             gradient passes that rounding as if it were not there. A row with NaN or infinity
             becomes NaN.
         group_size: As the weight was packed; ``"int8"`` does without it.
-        backend: ``"auto"`` takes the fastest that can run here; ``"torch"`` or ``"native"`` (C++)
-            runs or raises.
+        backend: ``"auto"`` takes the fastest that can run here; ``"torch"``, ``"native"`` (C++) or
+            ``"triton"`` (for GPUs; the gradient by torch) runs or raises.
 
     Returns:
         ``(..., N)`` in the type of ``x``.
@@ -191,7 +192,13 @@ def _check(x: Tensor, packed: Tensor, scale: Tensor, group_size: int | None) -> 
 
 
 def _implementation(backend: str, x: Tensor) -> ModuleType:
-    return native if resolve(backend, NAME, x) == "native" else in_torch
+    """The module whose ``forward`` runs."""
+    chosen = resolve(backend, NAME, x)
+    if chosen == "triton":
+        from . import _ternary_triton
+
+        return _ternary_triton
+    return native if chosen == "native" else in_torch
 
 
 def _forward(
@@ -205,7 +212,7 @@ def _forward(
 def _backward(
     grad_out: Tensor, packed: Tensor, scale: Tensor, n_columns: int, group_size: int, backend: str
 ) -> Tensor:
-    run = _implementation(backend, grad_out)
+    run = native if resolve(backend, NAME, grad_out) == "native" else in_torch
     grad: Tensor = run.backward(grad_out, packed, scale, n_columns, group_size)
     return grad
 
