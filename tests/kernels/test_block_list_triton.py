@@ -15,7 +15,7 @@ from accuracy import budget, relative
 from block_list_cases import CASES, make_case, make_pages, run
 from triton_interpreter import (
     MARGIN,
-    failures_in_interpreter,
+    check_group,
     guarded_buffers,
     inside_nan,
     report,
@@ -192,11 +192,7 @@ GROUPS = {
 
 @pytest.mark.parametrize("group", GROUPS)
 def test_in_the_interpreter(group, subtests):
-    failures = failures_in_interpreter(__file__, group)
-    assert list(failures) == list(GROUPS[group])
-    for case, failure in failures.items():
-        with subtests.test(case):
-            assert not failure
+    check_group(__file__, group, GROUPS[group], subtests)
 
 
 @pytest.mark.parametrize("head_dim", [24, 256])

@@ -17,7 +17,7 @@ from accuracy import budget, relative
 from gated_delta_cases import CASES, TERMS, excess, make_case, run
 from triton_interpreter import (
     bfloat16_as_on_a_gpu,
-    failures_in_interpreter,
+    check_group,
     guarded_buffers,
     inside_nan,
     report,
@@ -228,11 +228,7 @@ GROUPS = {
 
 @pytest.mark.parametrize("group", GROUPS)
 def test_in_the_interpreter(group, subtests):
-    failures = failures_in_interpreter(__file__, group)
-    assert list(failures) == list(GROUPS[group])
-    for case, failure in failures.items():
-        with subtests.test(case):
-            assert not failure
+    check_group(__file__, group, GROUPS[group], subtests)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from ternary_cases import excess, make_case
 from triton_interpreter import (
     MARGIN,
     bfloat16_as_on_a_gpu,
-    failures_in_interpreter,
+    check_group,
     guarded_buffers,
     inside_nan,
     report,
@@ -234,11 +234,7 @@ GROUPS = {
 
 @pytest.mark.parametrize("group", GROUPS)
 def test_in_the_interpreter(group, subtests):
-    failures = failures_in_interpreter(__file__, group)
-    assert list(failures) == list(GROUPS[group])
-    for case, failure in failures.items():
-        with subtests.test(case):
-            assert not failure
+    check_group(__file__, group, GROUPS[group], subtests)
 
 
 if __name__ == "__main__":

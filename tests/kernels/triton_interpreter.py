@@ -106,8 +106,8 @@ def report(cases: dict[str, tuple]) -> str:
     return json.dumps(failures)
 
 
-def failures_in_interpreter(file: str, group: str) -> dict[str, str]:
-    """Run ``file`` as a script that prints the report of a group, and read it."""
+def check_group(file: str, group: str, cases: dict[str, tuple], subtests) -> None:
+    """Run ``file`` as a script that prints the report of a group, and hold each case to it."""
     environment = os.environ | {
         "TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1",
         "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
@@ -115,4 +115,8 @@ def failures_in_interpreter(file: str, group: str) -> dict[str, str]:
     command = [sys.executable, file, group]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
+    failures = json.loads(done.stdout.splitlines()[-1])
+    assert list(failures) == list(cases)
+    for case, failure in failures.items():
+        with subtests.test(case):
+            assert not failure

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from figuredata import drawn_figures, title_of, write_figures
 from playwright.sync_api import Page, expect
 
 from aiexplained import viz
 from aiexplained.nn import block_list_mask
 from aiexplained.viz import block_list as figures
-from aiexplained.viz.html import figure_html
 
 BLOCK, N = 64, 5
 BUDGETS, SINKS = (1, 2, 4), (0, 7)
@@ -68,25 +67,6 @@ CPU = [
 GPU = [entry("gpu", "bfloat16", 128, tokens) for tokens in (8000, 32000)]
 
 
-def columns(figure: viz.Explorable, name: str) -> dict[str, Any]:
-    """Data of the one source that has a column of this name."""
-    (found,) = sources_with(name, json.loads(figure.drawing.item))
-    return found
-
-
-def sources_with(name: str, node: Any) -> list[dict[str, Any]]:
-    if isinstance(node, list):
-        return [found for child in node for found in sources_with(name, child)]
-    if not isinstance(node, dict):
-        return []
-    attributes = node.get("attributes", {})
-    entries = attributes.get("data", {}) if node.get("name") == "ColumnDataSource" else {}
-    own = dict(entries.get("entries", ())) if isinstance(entries, dict) else {}
-    return [own] * (name in own) + [
-        found for child in node.values() for found in sources_with(name, child)
-    ]
-
-
 def test_a_window_with_sinks_reads_the_blocks_that_a_pencil_finds() -> None:
     # Rows 0 to 4 of five: the diagonal and the window's far edge are cut (two blocks back, from
     # row 2 on), the block before the own one is whole, and the sinks cut block 0 in rows 3 and 4.
@@ -103,8 +83,7 @@ def test_without_sinks_fewer_blocks_are_read() -> None:
 
 
 def test_the_title_counts_blocks_and_attention() -> None:
-    (title,) = columns(make_map(), "title")["title"]
-    assert title == "14 of 15 blocks are read, with 32 % of the attention"
+    assert title_of(make_map()) == "14 of 15 blocks are read, with 32 % of the attention"
 
 
 def test_the_map_says_one_block_in_the_singular() -> None:
@@ -145,7 +124,7 @@ def test_without_a_gpu_the_figure_stands() -> None:
 
 
 def test_the_title_of_the_speed_states_work_and_time() -> None:
-    (title,) = columns(figures.speed(figures.series_of(CPU)), "title")["title"]
+    title = title_of(figures.speed(figures.series_of(CPU)))
     assert title == "At 128,000 tokens: 64 times less work, 32 times as fast as dense"
 
 
@@ -172,14 +151,9 @@ def test_titles_colors_and_captions_follow_the_controls(
     site: Path, open_page: Callable[..., Page]
 ) -> None:
     speed = figures.speed(figures.series_of([*CPU, *GPU]))
-    head = (site / "index.html").read_text("utf-8").partition("<p>")[0]
-    body = figure_html(make_map().drawing) + figure_html(speed.drawing)
-    (site / "block_list.html").write_text(f"{head}{body}</main></body></html>", "utf-8")
+    write_figures(site, "block_list", (make_map(), speed))
     page = open_page("block_list", local=True)
-    for figure in page.locator("figure.aix-figure").all():
-        figure.scroll_into_view_if_needed()
-        expect(figure).to_have_attribute("data-state", "ready", timeout=30_000)
-    first, second = page.locator("figure.aix-figure").all()
+    first, second = drawn_figures(page)
     assert title(first) == "14 of 15 blocks are read, with 32 % of the attention"
     assert drawn(first) == {"1": 10, "2": 4}
     first.get_by_role("slider", name="Sink tokens").press("ArrowLeft")

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from figuredata import drawn_figures, sources_with, title_of, write_figures
 from playwright.sync_api import Page, expect
 
 from aiexplained import viz
 from aiexplained.viz import gated_delta as figures
-from aiexplained.viz.html import figure_html
 
 RULES, KEYS, STEPS = (
     ("adds", "corrects"),
@@ -56,28 +55,6 @@ for each in CHUNKS:
 WORK = {64: (1.2, 1.4, 1.8), 128: (1.1, 1.2, 1.4)}
 
 
-def sources_with(name: str, node: Any) -> list[dict[str, Any]]:
-    if isinstance(node, list):
-        return [found for child in node for found in sources_with(name, child)]
-    if not isinstance(node, dict):
-        return []
-    attributes = node.get("attributes", {})
-    entries = attributes.get("data", {}) if node.get("name") == "ColumnDataSource" else {}
-    own = dict(entries.get("entries", ())) if isinstance(entries, dict) else {}
-    return [own] * (name in own) + [
-        found for child in node.values() for found in sources_with(name, child)
-    ]
-
-
-def columns(figure: viz.Explorable, name: str) -> list[dict[str, Any]]:
-    return sources_with(name, json.loads(figure.drawing.item))
-
-
-def title_of(figure: viz.Explorable) -> str:
-    ((text,),) = (source["title"] for source in columns(figure, "title"))
-    return text
-
-
 def test_an_answer_is_right_where_the_last_word_is_alone_the_loudest() -> None:
     assert title_of(make_steps((0, 0, 0))) == "“nothing”: nothing is asked"
     assert title_of(make_steps((0, 0, 1))) == "“a”: 1 of 1 answered right"
@@ -95,7 +72,7 @@ def test_what_is_heard_is_said_loudest_first() -> None:
 
 
 def test_a_mark_is_as_large_as_its_number_and_negative_ones_are_marks_of_their_own() -> None:
-    cells = columns(make_steps((1, 0, 2)), "plus")
+    cells = sources_with(make_steps((1, 0, 2)), "plus")
     assert sorted(len(cell["name"]) for cell in cells) == [5 * len(THINGS), 5 * 3]
     assert all("minus" in cell and "number" in cell for cell in cells)
 
@@ -115,7 +92,7 @@ def test_chunks_are_compared_at_their_best_length() -> None:
     assert title_of(figure) == "Even chunks of 32 take 0.6 times as long as the loop"
     assert "chunks of 32 tokens are fastest, with 150 nanoseconds" in figure.drawing.alt
     assert "Chunks of 16 do 1.2 times the arithmetic of the loop in 63 steps" in figure.drawing.alt
-    (source,) = columns(figure, "steps")
+    (source,) = sources_with(figure, "steps")
     assert source["chunk"] == [16, 32, 64]
     assert source["steps"] == [63, 32, 16]
 
@@ -132,15 +109,10 @@ def test_every_figure_is_the_same_bytes_twice() -> None:
 def test_titles_and_captions_follow_the_controls(
     site: Path, open_page: Callable[..., Page]
 ) -> None:
-    head = (site / "index.html").read_text("utf-8").partition("<p>")[0]
     drawn = (make_steps(), figures.forms(ENTRIES), figures.chunk_sizes(CHUNKS, WORK))
-    body = "".join(figure_html(figure.drawing) for figure in drawn)
-    (site / "gated_delta.html").write_text(f"{head}{body}</main></body></html>", "utf-8")
+    write_figures(site, "gated_delta", drawn)
     page = open_page("gated_delta", local=True)
-    for figure in page.locator("figure.aix-figure").all():
-        figure.scroll_into_view_if_needed()
-        expect(figure).to_have_attribute("data-state", "ready", timeout=30_000)
-    steps, bars, chunks = page.locator("figure.aix-figure").all()
+    steps, bars, chunks = drawn_figures(page)
     slider = steps.get_by_role("slider", name="Said last")
     for _ in range(2):
         slider.press("ArrowRight")

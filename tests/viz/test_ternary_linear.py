@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from figuredata import drawn_figures, title_of, write_figures
 from playwright.sync_api import Page, expect
 
 from aiexplained import viz
 from aiexplained.viz import ternary_linear as figures
-from aiexplained.viz.html import figure_html
 
 WEIGHT, X = [0.5, -1.0, 0.1, 2.4, -0.2, 0.6], [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]
 TERNARY = [[0, -1, 0, 1, 0, 1], [1, -1, 0, 1, -1, 1]]
@@ -45,22 +44,6 @@ ENTRIES = [
     for rows in (1, 16, 64)
     if rows < 64 or n_out == 2000
 ]
-
-
-def title_of(figure: viz.Explorable) -> str:
-    found = json.loads(figure.drawing.item)
-
-    def titles(node: Any) -> list[str]:
-        if isinstance(node, list):
-            return [t for child in node for t in titles(child)]
-        if not isinstance(node, dict):
-            return []
-        data = node.get("attributes", {}).get("data", {})
-        own = dict(data.get("entries", ())) if isinstance(data, dict) else {}
-        return own.get("title", []) + [t for child in node.values() for t in titles(child)]
-
-    (title,) = titles(found)
-    return title
 
 
 def test_the_row_counts_what_becomes_of_its_weights() -> None:
@@ -105,18 +88,13 @@ def test_every_figure_is_the_same_bytes_twice() -> None:
 def test_titles_and_captions_follow_the_controls(
     site: Path, open_page: Callable[..., Page]
 ) -> None:
-    head = (site / "index.html").read_text("utf-8").partition("<p>")[0]
     drawn = (
         make_row(), figures.rows_at_once(ENTRIES),
         figures.bytes_and_time(ENTRIES[0], {"float32": 4e6, "ours": 2.5e5}),
     )  # fmt: skip
-    body = "".join(figure_html(figure.drawing) for figure in drawn)
-    (site / "ternary.html").write_text(f"{head}{body}</main></body></html>", "utf-8")
+    write_figures(site, "ternary", drawn)
     page = open_page("ternary", local=True)
-    for figure in page.locator("figure.aix-figure").all():
-        figure.scroll_into_view_if_needed()
-        expect(figure).to_have_attribute("data-state", "ready", timeout=30_000)
-    row, ratios, _ = page.locator("figure.aix-figure").all()
+    row, ratios, _ = drawn_figures(page)
     row.get_by_role("slider", name="Weights taken").press("ArrowRight")
     expect(row.locator(".aix-caption")).to_contain_text("After 1 of them 0 inputs were added")
     row.get_by_role("button", name="6").click()
