@@ -1,0 +1,1 @@
+"""Subquadratic sparse attention (in progress)."""
