@@ -35,6 +35,7 @@ class Selection:
         window_size: A query also reads the keys nearer than this many positions.
         dots: What the choice cost: products of two vectors as wide as a head, over all queries and
             heads. Sorting is not counted.
+        key_dots: The part of ``dots`` that is done once for each key, whatever the queries.
     """
 
     counts: Int[Tensor, "B H Q"]
@@ -42,6 +43,7 @@ class Selection:
     key_block: int
     window_size: int
     dots: float
+    key_dots: float = 0
 
 
 class Selector(Protocol):
@@ -193,4 +195,5 @@ def concatenate(parts: Sequence[Selection]) -> Selection:
         parts[0].key_block,
         parts[0].window_size,
         sum(part.dots for part in parts),
+        sum(part.key_dots for part in parts),
     )

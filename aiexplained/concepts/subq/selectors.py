@@ -91,8 +91,8 @@ def select_by_hash(
     if successor:
         found, in_use = torch.cat((found, found + 1), dim=-1), torch.cat((in_use, in_use), dim=-1)
     counts, indices = tidy(found.movedim(2, 3).flatten(3), in_use.movedim(2, 3).flatten(3))
-    hashed = math.prod(query.shape[:3]) + math.prod(key.shape[:3])
-    return Selection(counts, indices, 1, window_size, hashed * tables * n_bits)
+    of_queries, of_keys = (math.prod(x.shape[:3]) * tables * n_bits for x in (query, key))
+    return Selection(counts, indices, 1, window_size, of_queries + of_keys, of_keys)
 
 
 def select_by_centroid(
@@ -131,8 +131,8 @@ def select_by_centroid(
         home[:, :, None], asked[:, :, None], positions - window_size, members
     )
     counts, indices = tidy(found[:, :, 0], in_use[:, :, 0])
-    compared = math.prod(query.shape[:3]) + math.prod(key.shape[:3])
-    return Selection(counts, indices, 1, window_size, compared * centroids.shape[1])
+    of_queries, of_keys = (math.prod(x.shape[:3]) * centroids.shape[1] for x in (query, key))
+    return Selection(counts, indices, 1, window_size, of_queries + of_keys, of_keys)
 
 
 def select_by_block_mean(
@@ -359,8 +359,14 @@ def _score_listed(
 
 
 def _hash(x: Float[Tensor, "B H T D"], planes: Tensor) -> Int[Tensor, "B H tables T"]:
-    signs = torch.einsum("bhtd,hnkd->bhntk", x, planes.expand(x.shape[1], -1, -1, -1)) > 0
-    return (signs * 2 ** torch.arange(planes.shape[2])).sum(dim=-1)
+    place_values = 2 ** torch.arange(planes.shape[2])
+    return torch.stack(
+        [
+            ((x @ table.transpose(-1, -2) > 0) * place_values).sum(dim=-1)
+            for table in planes.unbind(1)
+        ],
+        dim=2,
+    )
 
 
 def _recent_members(
