@@ -1,0 +1,143 @@
+"""From recorded runs to the numbers that the page shows. Plain numbers in and out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+
+Entries = Sequence[Mapping[str, Any]]
+Point = dict[str, float]
+
+
+def recall_of(entries: Entries) -> dict[tuple[str, int, int], list[list[float]]]:
+    """Recall by ``(selector, n_tokens, budget)``: for each cosine, a number a seed.
+
+    Args:
+        entries: Records of the study ``"needles"``.
+    """
+    found: dict[tuple[str, int, int], list[list[float]]] = {}
+    for entry in entries:
+        for row in entry["result"]["rows"]:
+            cell = found.setdefault((row["selector"], row["n_tokens"], row["budget"]), [])
+            cell.append(row["recall"])
+    return {key: [list(seeds) for seeds in zip(*cell, strict=True)] for key, cell in found.items()}
+
+
+def cost_to_find(
+    entry: Mapping[str, Any], selector: str, *, cosine: float, recall: float
+) -> dict[int, float | None]:
+    """Least vector products a token, choosing and reading, that find a needle often enough.
+
+    A key that is read costs two products: its score and its value.
+
+    Args:
+        entry: One record of the study ``"needles"``.
+        selector: Name of the selector.
+        cosine: How alike needle and query are, one of those recorded.
+        recall: Share of the needles that must be found.
+
+    Returns:
+        For each length the cost with the smallest budget that is enough; None where none is.
+    """
+    which = entry["result"]["cosines"].index(cosine)
+    costs: dict[int, float | None] = {}
+    for row in entry["result"]["rows"]:
+        if row["selector"] != selector:
+            continue
+        enough = row["recall"][which] >= recall
+        cost = row["dots"] + 2 * row["budget"]
+        known = costs.setdefault(row["n_tokens"], None)
+        if enough and (known is None or cost < known):
+            costs[row["n_tokens"]] = cost
+    return costs
+
+
+def growth(costs: Mapping[int, float | None]) -> float:
+    """Exponent of the cost of a whole text: 1 is linear, 2 quadratic.
+
+    Least squares through the logarithms of a token's cost, plus one for the number of tokens.
+
+    Raises:
+        ValueError: with fewer than two lengths that have a cost.
+    """
+    known = {n: cost for n, cost in costs.items() if cost}
+    if len(known) < 2:
+        raise ValueError(f"growth needs costs at two lengths, got {len(known)}")
+    slope, _ = np.polyfit(np.log(list(known)), np.log(list(known.values())), 1)
+    return 1 + float(slope)
+
+
+def summarize_real(entries: Entries, n_tokens: int) -> dict[str, list[Point]]:
+    """What the real model loses, a point for each budget of each selector, dense among them.
+
+    Args:
+        entries: Records of the study ``"real"``.
+        n_tokens: Length of the texts.
+
+    Returns:
+        Means over the texts of ``read``, ``mass``, ``dots``, ``copy_nll``, ``first_nll``, and of
+        ``perplexity`` (geometric), in order of the budget; ``copy_low`` and ``copy_high`` over the
+        texts.
+    """
+    cells: dict[tuple[str, int], list[Mapping[str, float]]] = {}
+    for entry in entries:
+        setting = entry["setting"]
+        if setting["n_tokens"] == n_tokens:
+            cells.setdefault((setting["selector"], setting["budget"]), []).append(entry["result"])
+    out: dict[str, list[Point]] = {}
+    for (selector, budget), runs in sorted(cells.items()):
+        point = {name: fmean(run[name] for run in runs) for name in runs[0]}
+        point["perplexity"] = float(np.exp(fmean(np.log(run["perplexity"]) for run in runs)))
+        copies = [run["copy_nll"] for run in runs]
+        point |= {
+            "budget": budget, "texts": len(runs), "copy_low": min(copies), "copy_high": max(copies),
+        }  # fmt: skip
+        out.setdefault(selector, []).append(point)
+    return out
+
+
+def summarize_vote(entries: Entries) -> tuple[list[int], dict[str, list[float]]]:
+    """Numbers of votes, and the share of right answers of each selector, over all seeds."""
+    votes = entries[0]["result"]["n_votes"]
+    right = {
+        name: [
+            fmean(values)
+            for values in zip(*(e["result"]["right"][name] for e in entries), strict=True)
+        ]
+        for name in entries[0]["result"]["right"]
+    }
+    return list(votes), right
+
+
+def summarize_time(entries: Entries, budget: int) -> list[dict[str, Any]]:
+    """Recorded times with one budget, by rising length; each row is the record's result."""
+    rows = [
+        {"n_tokens": entry["setting"]["n_tokens"], **entry["result"]}
+        for entry in entries
+        if entry["setting"]["budget"] == budget
+    ]
+    return sorted(rows, key=lambda row: row["n_tokens"])
+
+
+def slope(rows: Sequence[Mapping[str, Any]], what: str, *, at_least: int = 0) -> float:
+    """Exponent of the time of ``what`` over length, from ``at_least`` tokens on."""
+    known = [(r["n_tokens"], r["seconds"][what]) for r in rows if r["n_tokens"] >= at_least]
+    lengths, seconds = zip(*known, strict=True)
+    return float(np.polyfit(np.log(lengths), np.log(seconds), 1)[0])
+
+
+def crossover(rows: Sequence[Mapping[str, Any]]) -> float:
+    """Tokens from which on the sparse way is faster, between the recorded lengths by power law.
+
+    Raises:
+        ValueError: if it is faster everywhere or nowhere.
+    """
+    for before, after in zip(rows, rows[1:], strict=False):
+        low, high = (np.log(r["seconds"]["ours"] / r["seconds"]["dense"]) for r in (before, after))
+        if low >= 0 > high:
+            ends = np.log([before["n_tokens"], after["n_tokens"]])
+            return float(np.exp(ends[0] + (ends[1] - ends[0]) * low / (low - high)))
+    raise ValueError("the sparse way is faster everywhere or nowhere in these records")
