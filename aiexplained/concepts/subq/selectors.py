@@ -217,6 +217,7 @@ def select_by_indexer(
     budget: int,
     window_size: int = WINDOW_SIZE,
     index_dim: int | None = None,
+    narrow: Float[Tensor, "D index_dim"] | None = None,
     seed: int = 0,
 ) -> Selection:
     """A small copy of attention that scores *all* pairs, in the manner of DeepSeek's indexer.
@@ -232,13 +233,16 @@ def select_by_indexer(
         budget: See the module.
         window_size: See the module.
         index_dim: Width of the narrow vectors; default a quarter of a head.
+        narrow: Projection to use in place of a random one; its width counts.
         seed: Seed of the projection.
     """
     _check(query, key, positions, budget, window_size)
     width = key.shape[3]
-    index_dim = max(width // 4, 1) if index_dim is None else index_dim
-    generator = torch.Generator().manual_seed(seed)
-    narrow = torch.randn(width, index_dim, generator=generator) / math.sqrt(index_dim)
+    if narrow is None:
+        index_dim = max(width // 4, 1) if index_dim is None else index_dim
+        generator = torch.Generator().manual_seed(seed)
+        narrow = torch.randn(width, index_dim, generator=generator) / math.sqrt(index_dim)
+    index_dim = narrow.shape[1]
     index_query, index_key = query @ narrow, (key @ narrow).mean(dim=1)
     parts = []
     for part in _parts(query, key.shape[2]):
