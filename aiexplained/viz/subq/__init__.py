@@ -4,6 +4,9 @@ The matrix is chosen in the browser: ``rules/subq.js`` holds the selectors, ``ru
 what the figure does with them.
 """
 
+from aiexplained.viz.subq.curves import View, curves
+from aiexplained.viz.subq.lengths import length_law
 from aiexplained.viz.subq.matrix import selector_matrix
+from aiexplained.viz.subq.recall import needle_recall
 
-__all__ = ["selector_matrix"]
+__all__ = ["View", "curves", "length_law", "needle_recall", "selector_matrix"]

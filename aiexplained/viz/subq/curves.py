@@ -1,0 +1,148 @@
+"""Selectors as curves, each with its own color, dash and marker in every figure of the page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import nan
+from typing import Any
+
+import numpy as np
+from bokeh.layouts import column
+from bokeh.models import ColumnDataSource, FixedTicker, Model, Range1d
+
+from aiexplained.viz.explorable import Explorable, alt_source, data_table, show
+from aiexplained.viz.grid import bind_grid, choice
+from aiexplained.viz.parts import follow_title, title_source
+from aiexplained.viz.theme import PALETTE, figure, follow_theme
+
+STYLE: dict[str, tuple[str, str, str]] = {
+    "dense": ("ink", "dashed", "x"),
+    "oracle": (PALETTE["oracle"], "solid", "star"),
+    "hash": (PALETTE["greedy"], "solid", "circle"),
+    "learned hash": (PALETTE["greedy"], "solid", "circle"),
+    "random hash": (PALETTE["greedy"], "dotted", "circle_cross"),
+    "indexer": (PALETTE["warning"], "dashdot", "triangle"),
+    "block means": (PALETTE["computed"], "solid", "diamond"),
+    "two levels": (PALETTE["retrieval"], "dotdash", "hex"),
+    "centroids": (PALETTE["sorted"], "dotted", "inverted_triangle"),
+    "window": (PALETTE["neutral"], "solid", "square"),
+    "passage unread": (PALETTE["neutral"], "dotted", "dash"),
+    "saving in work": ("ink", "dashed", "dash"),
+    "ours": (PALETTE["reused"], "solid", "circle"),
+    "the vendor": (PALETTE["computed"], "solid", "square"),
+}
+"""Color (a theme's role or a value), dash and marker by name."""
+
+
+@dataclass(frozen=True)
+class View:
+    """What one choice of the reader shows.
+
+    Args:
+        series: Points ``(x, y)`` by name, one of :data:`STYLE`.
+        title: The finding.
+        alt: The same in a sentence or two, with the numbers.
+        ranges: Lowest and highest value by name, drawn as a bar on each point, where known.
+    """
+
+    series: Mapping[str, tuple[Sequence[float], Sequence[float]]]
+    title: str
+    alt: str
+
+
+def curves(
+    views: Mapping[str, View],
+    *,
+    x_label: str,
+    y_label: str,
+    control: str = "",
+    x_ticks: Mapping[float, str] | None = None,
+    y_log: bool = False,
+    y_range: tuple[float, float] | None = None,
+    height: int = 360,
+) -> Explorable:
+    """Curves of selectors; where there are several views, buttons choose.
+
+    Args:
+        views: By the label of their button. All have the same names in their series.
+        x_label: Of the horizontal axis, with its unit.
+        y_label: Of the vertical axis, with its unit.
+        control: Title of the buttons.
+        x_ticks: Labels of the horizontal axis by value; they make it logarithmic.
+        y_log: Whether the vertical axis is logarithmic.
+        y_range: Ends of the vertical axis; default: all values of all views, and a margin.
+        height: Height of the plot in pixels.
+
+    Raises:
+        ValueError: if two views have other names, or a name has no style.
+    """
+    first = next(iter(views.values()))
+    names = list(first.series)
+    for view in views.values():
+        if list(view.series) != names or not set(names) <= set(STYLE):
+            raise ValueError(f"views share names of {list(STYLE)}, got {list(view.series)}")
+    title, caption = title_source(first.title), alt_source(first.alt)
+    plot = figure(
+        " ", height=height, x_axis_label=x_label, y_axis_label=y_label,
+        x_axis_type="log" if x_ticks else "linear", y_axis_type="log" if y_log else "linear",
+        y_range=Range1d(*(y_range or _ends(views, y_log))),
+    )  # fmt: skip
+    if x_ticks:
+        plot.xaxis.ticker = FixedTicker(ticks=list(x_ticks))
+        plot.xaxis.major_label_overrides = dict(x_ticks)
+        plot.x_range = Range1d(min(x_ticks) / 1.3, max(x_ticks) * 1.3)
+        plot.xgrid.ticker = None
+    sources = {name: _source([v.series[name] for v in views.values()]) for name in names}
+    for name, (source, _) in sources.items():
+        _draw(plot, name, source)
+        data_table(
+            source, name, {"x": x_label, "y": y_label}, name=f"curve-{name.replace(' ', '-')}"
+        )
+    legend = plot.legend[0]
+    plot.add_layout(legend, "above")
+    legend.update(ncols=3, padding=0, margin=4, spacing=2, border_line_color=None)
+    controls: list[Model] = []
+    if len(views) > 1:
+        controls = [choice(control, list(views))]
+        grids: dict[ColumnDataSource, Any] = {source: grid for source, grid in sources.values()}
+        grids[title] = {"title": np.array([[v.title] for v in views.values()], dtype=object)}
+        bind_grid(controls, grids, alt=caption, alts=[v.alt for v in views.values()])
+    follow_title(plot, title)
+    return show(column(*controls, plot), alt=caption)
+
+
+def _source(
+    parts: Sequence[tuple[Sequence[float], Sequence[float]]],
+) -> tuple[ColumnDataSource, dict[str, Any]]:
+    """The points of one name in the first view, and in all, filled up to equal numbers."""
+    most = max(len(x) for x, _ in parts)
+    grid = {
+        axis: np.array([[*part[i], *[nan] * (most - len(part[i]))] for part in parts], dtype=float)
+        for i, axis in enumerate(("x", "y"))
+    }
+    return ColumnDataSource({axis: values[0] for axis, values in grid.items()}), grid
+
+
+def _draw(plot: Any, name: str, source: ColumnDataSource) -> None:
+    color, dash, marker = STYLE[name]
+    line = plot.line(
+        "x", "y", source=source, line_width=2, line_dash=dash, legend_label=name,
+        line_color=None if color == "ink" else color,
+    )  # fmt: skip
+    dots = plot.scatter(
+        "x", "y", source=source, size=10, marker=marker, legend_label=name, line_width=1.5,
+        fill_color=None if color == "ink" else color, line_color=None if color == "ink" else color,
+    )  # fmt: skip
+    if color == "ink":
+        line.glyph.line_color = dots.glyph.line_color = "#222832"
+        follow_theme(line.glyph, line_color="ink")
+        follow_theme(dots.glyph, line_color="ink")
+
+
+def _ends(views: Mapping[str, View], log: bool) -> tuple[float, float]:
+    values = [y for v in views.values() for _, ys in v.series.values() for y in ys if y == y]
+    if log:
+        return min(values) / 1.5, max(values) * 1.5
+    margin = 0.06 * (max(values) - min(values))
+    return min(0.0, min(values) - margin), max(values) + margin
