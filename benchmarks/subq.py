@@ -12,7 +12,7 @@ import functools
 import statistics
 import sys
 from collections.abc import Callable
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -20,24 +20,20 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 import aiexplained_kernels as kernels
+from aiexplained.concepts import subq
 from aiexplained.concepts.subq.selection import BLOCK_SIZE, Selector, select_blocks
 from aiexplained.concepts.subq.selectors import make_selector
 from aiexplained.records import Study
 from benchmarks._studies import run_studies
 from benchmarks.block_list_attention import (
-    KERNELS,
     check,
     instructions_of,
     interleave,
     prepare,
     seconds,
 )
-from benchmarks.block_list_attention import SOURCES as KERNEL_SOURCES
 
 FOLDER = "subq"
-LENGTHS = tuple(1 << power for power in range(12, 21))
-BUDGETS = (8192, 2048)
-"""About what the vendor's table implies, and a quarter of it."""
 HEAD_DIM = 64
 SLOW = 1 << 18
 """From so many tokens on, dense attention takes minutes and is timed once."""
@@ -106,15 +102,9 @@ def studies(device: str) -> tuple[Study, ...]:
     """What is measured on a CPU like this one; nothing on a GPU."""
     if device == "gpu":
         return ()
-    settings = tuple(
-        {"instructions": instructions_of("cpu"), "n_tokens": n_tokens, "budget": budget}
-        for budget in BUDGETS
-        for n_tokens in LENGTHS
-    )
-    root = Path(__file__).parents[1]
-    files = [file for name in KERNEL_SOURCES["cpu"] for file in sorted((root / KERNELS).glob(name))]
-    sources = tuple(str(file.relative_to(root)) for file in files)
-    return (Study("time", "benchmarks.subq:measure_time", settings, sources),)
+    (study,) = (study for study in subq.STUDIES if study.name == "time")
+    here = {"instructions": instructions_of("cpu")}
+    return (replace(study, settings=tuple({**s, **here} for s in study.settings)),)
 
 
 if __name__ == "__main__":

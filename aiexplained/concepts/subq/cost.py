@@ -6,6 +6,7 @@ Dense attention over ``n`` tokens has ``n² / 2`` pairs; with ``budget`` keys a 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 K = 1024
@@ -120,3 +121,24 @@ def efficiency(speedup: float, ratio: float) -> float:
     if speedup <= 0 or ratio <= 0:
         raise ValueError(f"speedup and ratio must be positive, got {speedup} and {ratio}")
     return speedup / ratio
+
+
+def work_by_length(lengths: Sequence[int], budget: int) -> list[dict[str, float]]:
+    """Work for a token, on average over a text, as multiples of what a full budget takes.
+
+    Returns:
+        For each length ``n_tokens``, ``dense``, ``sparse``, ``indexer`` (sparse attention and an
+        indexer as costly as in the vendor's table), and ``ratio``, dense over sparse.
+    """
+    slope, offset = fit_indexer()
+    rows = []
+    for n in lengths:
+        ratio, dense = exact_work_ratio(n, budget), (n + 1) / 2 / budget
+        sparse = dense / ratio
+        rows.append(
+            {
+                "n_tokens": n, "dense": dense, "sparse": sparse, "ratio": ratio,
+                "indexer": sparse * (1 + offset + slope * n),
+            }
+        )  # fmt: skip
+    return rows

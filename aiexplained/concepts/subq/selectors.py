@@ -1,6 +1,7 @@
 """Seven ways to choose what a query reads, from a plain window to the best possible choice.
 
-Each is a function ``(query, key, positions, *, budget, window_size=64, ...) -> Selection``:
+Each is a function ``(query, key, positions, *, budget, window_size=64, ...) -> Selection``; docstrings
+name only what a selector takes besides:
 
 - ``query`` ``(B, H, Q, D)``, which stand at ``positions`` ``(Q,)`` among ``key`` ``(B, H, K, D)``;
 - ``budget``: keys that a query reads at most, the ``window_size`` newest ones among them;
@@ -66,11 +67,6 @@ def select_by_hash(
     vectors often share it. As many tables as the budget allows, each with planes of its own.
 
     Args:
-        query: See the module.
-        key: See the module.
-        positions: See the module.
-        budget: See the module.
-        window_size: See the module.
         bits: Directions of a table; default: so many that a bucket holds eight keys on average.
         members: Keys taken from a bucket.
         successor: Whether to read the key after each member too: what followed a similar token.
@@ -102,19 +98,15 @@ def select_by_centroid(
     *,
     budget: int,
     window_size: int = WINDOW_SIZE,
-    probes: int = 4,
+    probes: int | None = None,
     centroids: Float[Tensor, "H_or_1 C D"] | None = None,
     seed: int = 0,
 ) -> Selection:
     """Routing: each key joins its nearest centroid, a query reads the newest of its nearest few.
 
     Args:
-        query: See the module.
-        key: See the module.
-        positions: See the module.
-        budget: See the module.
-        window_size: See the module.
-        probes: Centroids that a query asks.
+        probes: Centroids that a query asks; default: so many that their keys fill the budget, at
+            least four.
         centroids: Directions; default: random ones, about the square root of the number of keys.
         seed: Seed of the random directions.
     """
@@ -123,15 +115,17 @@ def select_by_centroid(
         generator = torch.Generator().manual_seed(seed)
         drawn = torch.randn(1, math.isqrt(key.shape[2] - 1) + 1, key.shape[3], generator=generator)
         centroids = torch.nn.functional.normalize(drawn, dim=-1)
-    across = centroids.transpose(-1, -2)
+    across, n = centroids.transpose(-1, -2), centroids.shape[1]
+    if probes is None:
+        probes = max(math.ceil((budget - window_size) * n / key.shape[2]), 4)
     home = (key @ across).argmax(dim=-1)
-    asked = (query @ across).topk(min(probes, centroids.shape[1]), dim=-1).indices
+    asked = (query @ across).topk(min(probes, n), dim=-1).indices
     members = max((budget - window_size) // asked.shape[-1], 1)
     found, in_use = _recent_members(
         home[:, :, None], asked[:, :, None], positions - window_size, members
     )
     counts, indices = tidy(found[:, :, 0], in_use[:, :, 0])
-    of_queries, of_keys = (math.prod(x.shape[:3]) * centroids.shape[1] for x in (query, key))
+    of_queries, of_keys = (math.prod(x.shape[:3]) * n for x in (query, key))
     return Selection(counts, indices, 1, window_size, of_queries + of_keys, of_keys)
 
 
@@ -165,7 +159,7 @@ def select_in_two_levels(
     budget: int,
     window_size: int = WINDOW_SIZE,
     block_size: int = BLOCK_SIZE,
-    n_groups: int = 8,
+    n_groups: int | None = None,
 ) -> Selection:
     """Block means again, but looked at in groups first: only blocks of the best groups are scored.
 
@@ -174,18 +168,15 @@ def select_in_two_levels(
     the length to the power of 1.5.
 
     Args:
-        query: See the module.
-        key: See the module.
-        positions: See the module.
-        budget: See the module.
-        window_size: See the module.
         block_size: Keys in a block.
-        n_groups: Groups that are opened.
+        n_groups: Groups that are opened; default: eight, or so many that they hold twice the blocks
+            that the budget allows.
     """
     _check(query, key, positions, budget, window_size)
     means, k = block_means(key, block_size), max((budget - window_size) // block_size, 1)
     n_blocks = means.shape[2]
-    size = max(round(math.sqrt(n_blocks / (n_groups + 1))), 1)
+    size = max(round(math.sqrt(n_blocks / ((n_groups or 8) + 1))), 1)
+    n_groups = max(8, math.ceil(2 * k / size)) if n_groups is None else n_groups
     whole = n_blocks // size
     group_means = means[:, :, : whole * size].unflatten(2, (whole, size)).mean(dim=3)
     member = torch.arange(size)
@@ -227,11 +218,6 @@ def select_by_indexer(
     random projections here and all ``w_h`` are equal; in a trained model both are learned.
 
     Args:
-        query: See the module.
-        key: See the module.
-        positions: See the module.
-        budget: See the module.
-        window_size: See the module.
         index_dim: Width of the narrow vectors; default a quarter of a head.
         narrow: Projection to use in place of a random one; its width counts.
         seed: Seed of the projection.
@@ -303,7 +289,8 @@ def block_means(
 ) -> Float[Tensor, "B H N D"]:
     """Mean of each complete block of keys."""
     n = key.shape[2] // block_size
-    return key[:, :, : n * block_size].unflatten(2, (n, block_size)).mean(dim=3)
+    means: Tensor = key[:, :, : n * block_size].unflatten(2, (n, block_size)).mean(dim=3)
+    return means
 
 
 def _check(query: Tensor, key: Tensor, positions: Tensor, budget: int, window_size: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from statistics import fmean
 from typing import Any
 
@@ -135,7 +136,7 @@ def crossover(rows: Sequence[Mapping[str, Any]]) -> float:
     Raises:
         ValueError: if it is faster everywhere or nowhere.
     """
-    for before, after in zip(rows, rows[1:], strict=False):
+    for before, after in pairwise(rows):
         low, high = (np.log(r["seconds"]["ours"] / r["seconds"]["dense"]) for r in (before, after))
         if low >= 0 > high:
             ends = np.log([before["n_tokens"], after["n_tokens"]])

@@ -43,7 +43,6 @@ class View:
         series: Points ``(x, y)`` by name, one of :data:`STYLE`.
         title: The finding.
         alt: The same in a sentence or two, with the numbers.
-        ranges: Lowest and highest value by name, drawn as a bar on each point, where known.
     """
 
     series: Mapping[str, tuple[Sequence[float], Sequence[float]]]
@@ -105,7 +104,7 @@ def curves(
     controls: list[Model] = []
     if len(views) > 1:
         controls = [choice(control, list(views))]
-        grids: dict[ColumnDataSource, Any] = {source: grid for source, grid in sources.values()}
+        grids: dict[ColumnDataSource, Any] = dict(sources.values())
         grids[title] = {"title": np.array([[v.title] for v in views.values()], dtype=object)}
         bind_grid(controls, grids, alt=caption, alts=[v.alt for v in views.values()])
     follow_title(plot, title)

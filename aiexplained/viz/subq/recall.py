@@ -133,6 +133,6 @@ def _told(key: tuple[int, int, float], cell: Cell) -> str:
     n_tokens, budget, cosine = key
     found = ", ".join(f"{name} {recall:.0f} %" for name, (recall, _) in cell.items())
     return (
-        f"Needles found at the end of {n_tokens:,} tokens with {budget:,} keys a query and a cosine "
-        f"of {cosine:g}: {found}."
+        f"Needles found from the end of {n_tokens:,} tokens with {budget:,} keys a query and a "
+        f"cosine of {cosine:g}: {found}."
     )
