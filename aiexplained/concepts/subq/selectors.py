@@ -1,7 +1,6 @@
 """Seven ways to choose what a query reads, from a plain window to the best possible choice.
 
-Each is a function ``(query, key, positions, *, budget, window_size=64, ...) -> Selection``; docstrings
-name only what a selector takes besides:
+Each is a function ``(query, key, positions, *, budget, window_size=64, ...) -> Selection``:
 
 - ``query`` ``(B, H, Q, D)``, which stand at ``positions`` ``(Q,)`` among ``key`` ``(B, H, K, D)``;
 - ``budget``: keys that a query reads at most, the ``window_size`` newest ones among them;
@@ -67,6 +66,11 @@ def select_by_hash(
     vectors often share it. As many tables as the budget allows, each with planes of its own.
 
     Args:
+        query: See the module.
+        key: See the module.
+        positions: See the module.
+        budget: See the module.
+        window_size: See the module.
         bits: Directions of a table; default: so many that a bucket holds eight keys on average.
         members: Keys taken from a bucket.
         successor: Whether to read the key after each member too: what followed a similar token.
@@ -105,6 +109,11 @@ def select_by_centroid(
     """Routing: each key joins its nearest centroid, a query reads the newest of its nearest few.
 
     Args:
+        query: See the module.
+        key: See the module.
+        positions: See the module.
+        budget: See the module.
+        window_size: See the module.
         probes: Centroids that a query asks; default: so many that their keys fill the budget, at
             least four.
         centroids: Directions; default: random ones, about the square root of the number of keys.
@@ -168,6 +177,11 @@ def select_in_two_levels(
     the length to the power of 1.5.
 
     Args:
+        query: See the module.
+        key: See the module.
+        positions: See the module.
+        budget: See the module.
+        window_size: See the module.
         block_size: Keys in a block.
         n_groups: Groups that are opened; default: eight, or so many that they hold twice the blocks
             that the budget allows.
@@ -218,6 +232,11 @@ def select_by_indexer(
     random projections here and all ``w_h`` are equal; in a trained model both are learned.
 
     Args:
+        query: See the module.
+        key: See the module.
+        positions: See the module.
+        budget: See the module.
+        window_size: See the module.
         index_dim: Width of the narrow vectors; default a quarter of a head.
         narrow: Projection to use in place of a random one; its width counts.
         seed: Seed of the projection.
