@@ -73,10 +73,13 @@ def selection_mask(
     >>> selection_mask(lists, torch.tensor([4]), 6).int()
     tensor([[[[1, 0, 0, 1, 1, 0]]]], dtype=torch.int32)
     """
-    key = torch.arange(n_keys)
+    device = positions.device
+    key = torch.arange(n_keys, device=device)
     n_blocks = -(-n_keys // selection.key_block)
-    in_use = torch.arange(selection.indices.shape[-1]) < selection.counts[..., None]
-    listed = torch.zeros(*selection.counts.shape, n_blocks + 1, dtype=torch.bool)
+    entry = torch.arange(selection.indices.shape[-1], device=device)
+    in_use = entry < selection.counts[..., None]
+    shape = (*selection.counts.shape, n_blocks + 1)
+    listed = torch.zeros(shape, dtype=torch.bool, device=device)
     listed.scatter_(-1, selection.indices.where(in_use, n_blocks).long(), True)
     listed = listed[..., :-1].repeat_interleave(selection.key_block, dim=-1)[..., :n_keys]
     recent = key > positions[:, None] - selection.window_size
@@ -108,7 +111,7 @@ def attend(
         select: The selector.
         attention: Operator that takes a boolean mask.
     """
-    positions = torch.arange(query.shape[2])
+    positions = torch.arange(query.shape[2], device=query.device)
     mask = selection_mask(select(query, key, positions), positions, key.shape[2])
     return attention(query, key, value, mask=mask)
 
@@ -148,7 +151,8 @@ def select_blocks(
         ``counts`` and ``indices`` as :func:`aiexplained.nn.reference_block_list_attention` takes
         them, int32.
     """
-    first = torch.arange(0, query.shape[2], BLOCK_SIZE)
+    device = query.device
+    first = torch.arange(0, query.shape[2], BLOCK_SIZE, device=device)
     chosen = select(query[:, :, ::BLOCK_SIZE], key, first)
     if BLOCK_SIZE % chosen.key_block:
         raise ValueError(
@@ -156,9 +160,10 @@ def select_blocks(
         )
     own = first // BLOCK_SIZE
     oldest = (first - chosen.window_size + 1).clamp(min=0) // BLOCK_SIZE
-    recent = own[:, None] - torch.arange(int((own - oldest).max()) + 1)
+    recent = own[:, None] - torch.arange(int((own - oldest).max()) + 1, device=device)
     shape = (*chosen.counts.shape, recent.shape[1])
-    in_use = torch.arange(chosen.indices.shape[-1]) < chosen.counts[..., None]
+    entry = torch.arange(chosen.indices.shape[-1], device=device)
+    in_use = entry < chosen.counts[..., None]
     return tidy(
         torch.cat((chosen.indices * chosen.key_block // BLOCK_SIZE, recent.expand(shape)), dim=-1),
         torch.cat((in_use, (recent >= oldest[:, None]).expand(shape)), dim=-1),

@@ -43,8 +43,8 @@ def select_window(
 ) -> Selection:
     """The newest ``budget`` keys: a sliding window, which looks at nothing."""
     _check(query, key, positions, budget, 0)
-    counts = torch.zeros(query.shape[:3], dtype=torch.int32)
-    return Selection(counts, torch.zeros(*query.shape[:3], 0, dtype=torch.int32), 1, budget, 0)
+    counts = torch.zeros(query.shape[:3], dtype=torch.int32, device=query.device)
+    return Selection(counts, counts[..., None][..., :0], 1, budget, 0)
 
 
 def select_by_hash(
@@ -83,7 +83,7 @@ def select_by_hash(
         tables = max((budget - window_size) // taken, 1)
         bits = max(round(math.log2(key.shape[2])) - 3, 1) if bits is None else bits
         generator = torch.Generator().manual_seed(seed)
-        planes = torch.randn(1, tables, bits, key.shape[3], generator=generator)
+        planes = torch.randn(1, tables, bits, key.shape[3], generator=generator).to(key)
     n_bits, tables = planes.shape[2], planes.shape[1]
     found, in_use = _recent_members(
         _hash(key, planes), _hash(query, planes)[..., None], positions - window_size, members
@@ -123,7 +123,7 @@ def select_by_centroid(
     if centroids is None:
         generator = torch.Generator().manual_seed(seed)
         drawn = torch.randn(1, math.isqrt(key.shape[2] - 1) + 1, key.shape[3], generator=generator)
-        centroids = torch.nn.functional.normalize(drawn, dim=-1)
+        centroids = torch.nn.functional.normalize(drawn, dim=-1).to(key)
     across, n = centroids.transpose(-1, -2), centroids.shape[1]
     if probes is None:
         probes = max(math.ceil((budget - window_size) * n / key.shape[2]), 4)
@@ -193,7 +193,7 @@ def select_in_two_levels(
     n_groups = max(8, math.ceil(2 * k / size)) if n_groups is None else n_groups
     whole = n_blocks // size
     group_means = means[:, :, : whole * size].unflatten(2, (whole, size)).mean(dim=3)
-    member = torch.arange(size)
+    member = torch.arange(size, device=key.device)
     parts = []
     for part in _parts(query, (n_groups + 1) * size * key.shape[3]):
         limit = _complete_blocks(positions[part], window_size, block_size)
@@ -202,7 +202,8 @@ def select_in_two_levels(
         opened_counts, opened = _best(scores, complete, n_groups)
         tail = complete.expand(opened_counts.shape)[..., None]
         opened = torch.cat((opened, tail), dim=-1).long()
-        in_use = torch.arange(opened.shape[-1] - 1) < opened_counts[..., None]
+        entry = torch.arange(opened.shape[-1] - 1, device=key.device)
+        in_use = entry < opened_counts[..., None]
         in_use = torch.cat((in_use, torch.ones_like(tail, dtype=torch.bool)), dim=-1)
         block = (opened[..., None] * size + member).flatten(3)
         in_use = in_use.repeat_interleave(size, dim=-1) & (block < limit[:, None])
@@ -246,7 +247,8 @@ def select_by_indexer(
     if narrow is None:
         index_dim = max(width // 4, 1) if index_dim is None else index_dim
         generator = torch.Generator().manual_seed(seed)
-        narrow = torch.randn(width, index_dim, generator=generator) / math.sqrt(index_dim)
+        drawn = torch.randn(width, index_dim, generator=generator) / math.sqrt(index_dim)
+        narrow = drawn.to(key)
     index_dim = narrow.shape[1]
     index_query, index_key = query @ narrow, (key @ narrow).mean(dim=1)
     parts = []
@@ -354,7 +356,7 @@ def _best(
     scores: Float[Tensor, "B H Q N"], limit: Int[Tensor, "Q"], k: int
 ) -> tuple[Int[Tensor, "B H Q"], Int[Tensor, "B H Q S"]]:
     """The ``k`` highest scores of each query among its first ``limit``."""
-    allowed = torch.arange(scores.shape[-1]) < limit[:, None]
+    allowed = torch.arange(scores.shape[-1], device=scores.device) < limit[:, None]
     best = scores.masked_fill(~allowed, -torch.inf).topk(min(k, scores.shape[-1]), dim=-1)
     return tidy(best.indices, best.values > -torch.inf)
 
@@ -363,13 +365,13 @@ def _score_listed(
     query: Float[Tensor, "B H Q D"], means: Float[Tensor, "B H N D"], block: Int[Tensor, "B H Q S"]
 ) -> Float[Tensor, "B H Q S"]:
     block = block.clamp(max=means.shape[2] - 1)
-    head = torch.arange(math.prod(means.shape[:2]))[:, None, None]
+    head = torch.arange(math.prod(means.shape[:2]), device=means.device)[:, None, None]
     rows = means.flatten(0, 1)[head, block.flatten(0, 1)]
     return (rows @ query.flatten(0, 1)[..., None])[..., 0].view(block.shape)
 
 
 def _hash(x: Float[Tensor, "B H T D"], planes: Tensor) -> Int[Tensor, "B H tables T"]:
-    place_values = 2 ** torch.arange(planes.shape[2])
+    place_values = 2 ** torch.arange(planes.shape[2], device=x.device)
     return torch.stack(
         [
             ((x @ table.transpose(-1, -2) > 0) * place_values).sum(dim=-1)
@@ -394,10 +396,10 @@ def _recent_members(
         Keys ``(B, H, L, Q, P * members)``, and which of them exist.
     """
     n = key_code.shape[-1]
-    ordered = (key_code * n + torch.arange(n)).sort(dim=-1).values
+    ordered = (key_code * n + torch.arange(n, device=last.device)).sort(dim=-1).values
     bound = query_code * n + last.clamp(min=-1)[:, None]
     after = torch.searchsorted(ordered, bound.flatten(-2), right=True)
-    place = after[..., None] - 1 - torch.arange(members)
+    place = after[..., None] - 1 - torch.arange(members, device=last.device)
     found = ordered.gather(-1, place.clamp(min=0).flatten(-2)).view(place.shape)
     in_use = (place >= 0) & (found // n == query_code.flatten(-2)[..., None])
     in_use &= (last >= 0).repeat_interleave(query_code.shape[-1])[:, None]

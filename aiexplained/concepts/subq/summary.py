@@ -22,7 +22,7 @@ def recall_of(entries: Entries) -> dict[tuple[str, int, int], list[list[float]]]
     found: dict[tuple[str, int, int], list[list[float]]] = {}
     for entry in entries:
         for row in entry["result"]["rows"]:
-            cell = found.setdefault((row["selector"], row["n_tokens"], row["budget"]), [])
+            cell = found.setdefault(_cell(row), [])
             cell.append(row["recall"])
     return {key: [list(seeds) for seeds in zip(*cell, strict=True)] for key, cell in found.items()}
 
@@ -142,3 +142,66 @@ def crossover(rows: Sequence[Mapping[str, Any]]) -> float:
             ends = np.log([before["n_tokens"], after["n_tokens"]])
             return float(np.exp(ends[0] + (ends[1] - ends[0]) * low / (low - high)))
     raise ValueError("the sparse way is faster everywhere or nowhere in these records")
+
+
+def needle_cells(
+    entries: Entries,
+) -> dict[tuple[int, int, float], dict[str, tuple[float, float]]]:
+    """Share of needles found, in percent, and vector products a token, of every selector.
+
+    A key that is read counts two products. Where the budget covers the text, all is read.
+
+    Args:
+        entries: Records of the study ``"needles"``; shares are means over the seeds.
+
+    Returns:
+        By length, budget and cosine, all combinations.
+    """
+    found = recall_of(entries)
+    dots = {_cell(row): row["dots"] for row in entries[0]["result"]["rows"]}
+    names, lengths, budgets = (list(dict.fromkeys(key[i] for key in found)) for i in range(3))
+    cells = {}
+    for n_tokens in lengths:
+        for budget in sorted(budgets):
+            for which, cosine in enumerate(entries[0]["result"]["cosines"]):
+                cells[n_tokens, budget, cosine] = {
+                    name: (100.0, 2.0 * n_tokens)
+                    if budget >= n_tokens
+                    else (
+                        100 * fmean(found[name, n_tokens, budget][which]),
+                        dots[name, n_tokens, budget] + 2 * budget,
+                    )
+                    for name in names
+                }
+    return cells
+
+
+def _cell(row: Mapping[str, Any]) -> tuple[str, int, int]:
+    return row["selector"], row["n_tokens"], row["budget"]
+
+
+Curves = dict[str, tuple[list[float], list[float]]]
+
+
+def real_curves(real: Mapping[str, Sequence[Point]], dense: Point, key: str) -> Curves:
+    """One measure over the share of pairs read, in percent; dense attention as a level line.
+
+    Args:
+        real: From :func:`summarize_real`, without dense attention.
+        dense: Its point.
+        key: ``"copy_nll"``, ``"perplexity"`` or ``"mass"``, the last in percent.
+    """
+    factor = 100 if key == "mass" else 1
+    curves = {
+        name: ([100 * p["read"] for p in points], [factor * p[key] for p in points])
+        for name, points in real.items()
+    }
+    ends = [min(min(x) for x, _ in curves.values()), max(max(x) for x, _ in curves.values())]
+    curves["dense"] = (ends, [factor * dense[key]] * 2)
+    return curves
+
+
+def tell_real(curves: Curves, what: str) -> str:
+    """The curves of one measure in a sentence, at the largest budget."""
+    said = ", ".join(f"{name} {y[-1]:.2f}" for name, (_, y) in curves.items())
+    return f"Largest budget, {what}: {said}."
