@@ -159,10 +159,10 @@ def needle_cells(
     """
     found = recall_of(entries)
     dots = {_cell(row): row["dots"] for row in entries[0]["result"]["rows"]}
-    names, lengths, budgets = (list(dict.fromkeys(key[i] for key in found)) for i in range(3))
+    names = list(dict.fromkeys(name for name, _, _ in found))
     cells = {}
-    for n_tokens in lengths:
-        for budget in sorted(budgets):
+    for n_tokens in sorted({n for _, n, _ in found}):
+        for budget in sorted({b for _, _, b in found}):
             for which, cosine in enumerate(entries[0]["result"]["cosines"]):
                 cells[n_tokens, budget, cosine] = {
                     name: (100.0, 2.0 * n_tokens)
@@ -177,7 +177,7 @@ def needle_cells(
 
 
 def _cell(row: Mapping[str, Any]) -> tuple[str, int, int]:
-    return row["selector"], row["n_tokens"], row["budget"]
+    return str(row["selector"]), int(row["n_tokens"]), int(row["budget"])
 
 
 Curves = dict[str, tuple[list[float], list[float]]]
