@@ -76,8 +76,10 @@ def test_cost_to_find_takes_the_cheapest_budget_that_is_enough():
         )
     ]
     entry = {"result": {"rows": rows, "cosines": [0.85]}}
-    costs = subq.cost_to_find(entry, "hash", cosine=0.85, recall=0.9)
+    costs = subq.cost_to_find([entry], "hash", cosine=0.85, recall=0.9)
     assert costs == {100: 2 + 2 * 20, 200: None}
+    curves = subq.cost_curves([entry], cosine=0.85, recall=0.9)
+    assert curves == {"hash": ([100], [42]), "dense": ([100, 200], [200, 400])}
 
 
 def test_growth_is_the_power_of_the_length():
@@ -159,8 +161,9 @@ def test_the_records_show_what_the_page_says():
     by_length = [cells[n, 256, 0.85]["hash"][0] for n in lengths]
     assert by_length == sorted(by_length, reverse=True)
     assert by_length[0] - by_length[-1] > 20
-    costs = subq.cost_to_find(records.load("subq", "needles")[0], "hash", cosine=0.85, recall=0.9)
-    assert 1 < subq.growth(costs) < 2
+    for entry in records.load("subq", "needles"):
+        costs = subq.cost_to_find([entry], "hash", cosine=0.85, recall=0.9)
+        assert 1 < subq.growth(costs) < 2
     votes, right = subq.summarize_vote(records.load("subq", "vote"))
     beyond = [r for n, r in zip(votes, right["oracle"], strict=True) if n > 2048]
     assert max(beyond) < 1

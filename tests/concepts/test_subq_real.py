@@ -1,4 +1,4 @@
-"""SubQ's selectors in a real language model: the operator is exact, and copying tells them apart."""
+"""SubQ in a real language model: the operator is exact, and copying tells selectors apart."""
 
 import pytest
 import torch

@@ -58,6 +58,7 @@ from aiexplained.concepts.subq.selectors import (
     select_window,
 )
 from aiexplained.concepts.subq.summary import (
+    cost_curves,
     cost_to_find,
     crossover,
     growth,
@@ -69,6 +70,7 @@ from aiexplained.concepts.subq.summary import (
     summarize_time,
     summarize_vote,
     tell_real,
+    time_curves,
 )
 from aiexplained.records import Study
 from aiexplained.registry import Claim, Concept, Kind, Source, Verdict
@@ -86,6 +88,7 @@ __all__ = [
     "attend",
     "attend_in_blocks",
     "block_means",
+    "cost_curves",
     "cost_per_token",
     "cost_to_find",
     "crossover",
@@ -118,6 +121,7 @@ __all__ = [
     "summarize_time",
     "summarize_vote",
     "tell_real",
+    "time_curves",
     "work_by_length",
     "work_ratio",
 ]
@@ -136,7 +140,7 @@ CONCEPT = Concept(
         Source(
             key="subq2026card",
             title="SubQ-1.1-Small technical report and model card",
-            authors="Subquadratic Inc.",
+            authors="Subquadratic",
             date="2026-06-16",
             url="https://subq.ai/subq-1-1-small-technical-report",
             note="the opening of the announcement; the card's tables through a digest and an audit",
@@ -144,7 +148,7 @@ CONCEPT = Concept(
         Source(
             key="subq2026ssa",
             title="How SSA makes long context practical",
-            authors="Subquadratic Inc.",
+            authors="Subquadratic",
             date="2026-05-05",
             url="https://subq.ai/how-ssa-makes-long-context-practical",
             note="all of it",
@@ -387,7 +391,7 @@ STUDIES = (
         tuple(
             {"instructions": "AMX", "n_tokens": 1 << power, "budget": budget}
             for budget, longest in ((8192, 20), (2048, 17))
-            for power in range(12, longest + 1)
+            for power in range(10, longest + 1)
         ),
         _KERNEL,
     ),

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from aiexplained.concepts.subq.cost import VENDOR_TABLE
+
 Entries = Sequence[Mapping[str, Any]]
 Point = dict[str, float]
 
@@ -28,14 +30,14 @@ def recall_of(entries: Entries) -> dict[tuple[str, int, int], list[list[float]]]
 
 
 def cost_to_find(
-    entry: Mapping[str, Any], selector: str, *, cosine: float, recall: float
+    entries: Entries, selector: str, *, cosine: float, recall: float
 ) -> dict[int, float | None]:
     """Least vector products a token, choosing and reading, that find a needle often enough.
 
     A key that is read costs two products: its score and its value.
 
     Args:
-        entry: One record of the study ``"needles"``.
+        entries: Records of the study ``"needles"``; shares are means over them.
         selector: Name of the selector.
         cosine: How alike needle and query are, one of those recorded.
         recall: Share of the needles that must be found.
@@ -43,12 +45,13 @@ def cost_to_find(
     Returns:
         For each length the cost with the smallest budget that is enough; None where none is.
     """
-    which = entry["result"]["cosines"].index(cosine)
+    which = entries[0]["result"]["cosines"].index(cosine)
+    found = recall_of(entries)
     costs: dict[int, float | None] = {}
-    for row in entry["result"]["rows"]:
+    for row in entries[0]["result"]["rows"]:
         if row["selector"] != selector:
             continue
-        enough = row["recall"][which] >= recall
+        enough = fmean(found[_cell(row)][which]) >= recall
         cost = row["dots"] + 2 * row["budget"]
         known = costs.setdefault(row["n_tokens"], None)
         if enough and (known is None or cost < known):
@@ -205,3 +208,34 @@ def tell_real(curves: Curves, what: str) -> str:
     """The curves of one measure in a sentence, at the largest budget."""
     said = ", ".join(f"{name} {y[-1]:.2f}" for name, (_, y) in curves.items())
     return f"Largest budget, {what}: {said}."
+
+
+def cost_curves(entries: Entries, *, cosine: float, recall: float) -> Curves:
+    """:func:`cost_to_find` over the length for every selector that reaches it, and dense attention.
+
+    Points where a selector finds too few needles with every recorded budget are left out.
+    """
+    curves: Curves = {}
+    names = dict.fromkeys(name for name, _, _ in recall_of(entries))
+    for name in names:
+        costs = cost_to_find(entries, name, cosine=cosine, recall=recall)
+        known = [(float(n), cost) for n, cost in costs.items() if cost is not None]
+        curves[name] = ([n for n, _ in known], [cost for _, cost in known])
+    lengths = [float(n) for n in costs]
+    curves["dense"] = (lengths, [2 * n for n in lengths])
+    return curves
+
+
+def time_curves(rows: Sequence[Mapping[str, Any]]) -> Curves:
+    """Speed-up over dense attention and saving in work by length, the vendor's beside ours.
+
+    Args:
+        rows: From :func:`summarize_time`.
+    """
+    lengths = [float(row["n_tokens"]) for row in rows]
+    theirs = [(float(r.n_tokens), r.speedup) for r in VENDOR_TABLE if r.speedup]
+    return {
+        "saving in work": (lengths, [row["work"] for row in rows]),
+        "ours": (lengths, [row["speedup"] for row in rows]),
+        "the vendor": ([n for n, _ in theirs], [speedup for _, speedup in theirs]),
+    }

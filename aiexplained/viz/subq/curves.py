@@ -9,7 +9,14 @@ from typing import Any
 
 import numpy as np
 from bokeh.layouts import column
-from bokeh.models import ColumnDataSource, FixedTicker, Model, Range1d
+from bokeh.models import (
+    ColumnDataSource,
+    DataRange1d,
+    FixedTicker,
+    Model,
+    NumeralTickFormatter,
+    Range1d,
+)
 
 from aiexplained.viz.explorable import Explorable, alt_source, data_table, show
 from aiexplained.viz.grid import bind_grid, choice
@@ -54,7 +61,7 @@ def curves(
     views: Mapping[str, View],
     *,
     x_label: str,
-    y_label: str,
+    y_label: str = "",
     control: str = "",
     x_ticks: Mapping[float, str] | None = None,
     y_log: bool = False,
@@ -64,13 +71,14 @@ def curves(
     """Curves of selectors; where there are several views, buttons choose.
 
     Args:
-        views: By the label of their button. All have the same names in their series.
+        views: By the label of their button. All have the same names in their series; one without
+            points in any view is left out.
         x_label: Of the horizontal axis, with its unit.
-        y_label: Of the vertical axis, with its unit.
+        y_label: Of the vertical axis, with its unit; where it changes, the buttons say it.
         control: Title of the buttons.
         x_ticks: Labels of the horizontal axis by value; they make it logarithmic.
         y_log: Whether the vertical axis is logarithmic.
-        y_range: Ends of the vertical axis; default: all values of all views, and a margin.
+        y_range: Ends of the vertical axis; default: as the data of each view asks.
         height: Height of the plot in pixels.
 
     Raises:
@@ -85,14 +93,18 @@ def curves(
     plot = figure(
         " ", height=height, x_axis_label=x_label, y_axis_label=y_label,
         x_axis_type="log" if x_ticks else "linear", y_axis_type="log" if y_log else "linear",
-        y_range=Range1d(*(y_range or _ends(views, y_log))),
+        y_range=Range1d(*y_range) if y_range else DataRange1d(range_padding=0.15),
     )  # fmt: skip
     if x_ticks:
         plot.xaxis.ticker = FixedTicker(ticks=list(x_ticks))
         plot.xaxis.major_label_overrides = dict(x_ticks)
-        plot.x_range = Range1d(min(x_ticks) / 1.3, max(x_ticks) * 1.3)
+        ends = [x for v in views.values() for points, _ in v.series.values() for x in points]
+        plot.x_range = Range1d(min(ends) / 1.3, max(ends) * 1.3)
         plot.xgrid.ticker = None
-    sources = {name: _source([v.series[name] for v in views.values()]) for name in names}
+    drawn = [name for name in names if any(v.series[name][0] for v in views.values())]
+    if y_log:
+        plot.yaxis.formatter = NumeralTickFormatter(format="0,0.[00]")
+    sources = {name: _source([v.series[name] for v in views.values()]) for name in drawn}
     for name, (source, _) in sources.items():
         _draw(plot, name, source)
         data_table(
@@ -100,7 +112,7 @@ def curves(
         )
     legend = plot.legend[0]
     plot.add_layout(legend, "above")
-    legend.update(ncols=3, padding=0, margin=4, spacing=2, border_line_color=None)
+    legend.update(ncols=3, padding=0, margin=4, spacing=4, border_line_color=None)
     controls: list[Model] = []
     if len(views) > 1:
         controls = [choice(control, list(views))]
@@ -137,11 +149,3 @@ def _draw(plot: Any, name: str, source: ColumnDataSource) -> None:
         line.glyph.line_color = dots.glyph.line_color = "#222832"
         follow_theme(line.glyph, line_color="ink")
         follow_theme(dots.glyph, line_color="ink")
-
-
-def _ends(views: Mapping[str, View], log: bool) -> tuple[float, float]:
-    values = [y for v in views.values() for _, ys in v.series.values() for y in ys if y == y]
-    if log:
-        return min(values) / 1.5, max(values) * 1.5
-    margin = 0.06 * (max(values) - min(values))
-    return min(0.0, min(values) - margin), max(values) + margin

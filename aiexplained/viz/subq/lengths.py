@@ -10,7 +10,7 @@ from bokeh.models import ColumnDataSource, FixedTicker, Range1d
 
 from aiexplained.viz.explorable import Explorable, alt_source, data_table, show
 from aiexplained.viz.grid import bind_grid, index_slider
-from aiexplained.viz.parts import follow_title, legend_above, title_source
+from aiexplained.viz.parts import follow_title, title_source
 from aiexplained.viz.theme import PALETTE, figure, follow_theme
 
 LINES = (
@@ -104,8 +104,7 @@ def _curves(curves: ColumnDataSource, here: ColumnDataSource, lengths: Sequence[
         )  # fmt: skip
     dots = plot.scatter("n", "work", source=here, size=11, fill_color="color", line_width=1.5)
     follow_theme(dots.glyph, line_color="ink")
-    legend_above(plot)
-    plot.legend[0].update(orientation="vertical", spacing=2)
+    plot.legend[0].update(location="top_left", padding=2, spacing=0, border_line_color=None)
     return plot
 
 
