@@ -255,3 +255,9 @@ def test_rejects_a_hash_without_bits_and_planes_of_another_shape():
         hashing.HashShape(bits=0)
     with pytest.raises(ValueError, match=r"planes must be \(L, H, 2, 3, 2 D \+ 2\), got"):
         hashing.HashPlanes(draw(1, H, 3, 2, 12), SHAPE)
+
+
+@pytest.mark.parametrize(("n_batches", "message"), [(0, "got none"), (2, "ended after 1 of 2")])
+def test_planes_are_not_learned_from_too_few_texts(n_batches, message):
+    with pytest.raises(ValueError, match=message):
+        hashing.learn_planes(twisted_states(n_batches), SHAPE, steps=2, seed=0)

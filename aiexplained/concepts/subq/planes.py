@@ -138,9 +138,15 @@ def learn_planes(
 
     Returns:
         The planes, and the loss of each step (:func:`plane_loss`, summed over layers).
+
+    Raises:
+        ValueError: if ``states`` ends too early.
     """
     source = iter(states)
-    planes = random_planes(next(source), shape, centered=True, seed=seed)
+    first = next(source, None)
+    if first is None:
+        raise ValueError("learn_planes needs states of steps + 1 batches, got none")
+    planes = random_planes(first, shape, centered=True, seed=seed)
 
     def loss(module: nn.Module, batch: Float[Tensor, "L 2 B H T D"]) -> Tensor:
         assert isinstance(module, HashPlanes)
