@@ -12,8 +12,9 @@ choose. None of them is the vendor's.
 Source: Subquadratic Inc., "SubQ-1.1-Small technical report" and model card, June 2026, whose tables
 we know from a digest and an audit; and "How SSA makes long context practical", May 2026.
 
-Modules: ``cost`` (standard library only), ``selection`` and ``selectors`` (torch), ``measure``,
-``recall``, ``real`` (the packaged language model; not imported here), ``toy`` and ``summary``.
+Modules: ``cost`` (standard library only); ``selection`` and ``selectors`` (torch); ``planes``,
+``reader`` and ``recall``, in which a hash is trained; ``measure`` and ``summary``; ``toy``, the text
+in miniature; ``real`` (the packaged language model; not imported here).
 """
 
 from aiexplained.concepts.subq.cost import (
@@ -367,6 +368,11 @@ STUDIES = (
         "vote",
         "aiexplained.concepts.subq.measure:measure_vote",
         tuple({"seed": seed} for seed in (0, 1, 2)),
+    ),
+    Study(
+        "recall",
+        "aiexplained.concepts.subq.recall:measure_recall",
+        tuple({"seed": seed, "plane_span": span} for span in (4096, 512) for seed in (0, 1, 2)),
     ),
     Study(
         "real",
