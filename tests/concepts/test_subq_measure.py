@@ -169,3 +169,16 @@ def test_the_records_show_what_the_page_says():
     assert max(beyond) < 1
     assert right["dense"] == [1.0] * len(votes)
     assert np.all(np.diff(votes) > 0)
+
+
+def test_trained_planes_find_at_eight_times_their_length_what_random_ones_miss():
+    recall = subq.recall_by_length(records.load("subq", "recall"), span=4096)
+    assert min(recall["dense"][4096]) > 99
+    assert min(recall["learned hash"][4096]) > 95
+    assert max(recall["random hash"][4096]) < 60
+    assert max(recall["window"][4096]) < 5
+    near = subq.recall_by_length(records.load("subq", "recall"), span=512)
+    pairs = zip(recall["learned hash"][4096], near["learned hash"][4096], strict=True)
+    assert all(far > short for far, short in pairs)
+    curves = subq.recall_curves(recall)
+    assert curves["learned hash"][1][-1] == pytest.approx(np.mean(recall["learned hash"][4096]))

@@ -239,3 +239,34 @@ def time_curves(rows: Sequence[Mapping[str, Any]]) -> Curves:
         "ours": (lengths, [row["speedup"] for row in rows]),
         "the vendor": ([n for n, _ in theirs], [speedup for _, speedup in theirs]),
     }
+
+
+LEARNERS = {
+    "dense": "dense", "learned hash": "learned", "random hash": "centered", "window": "window",
+}  # fmt: skip
+"""Names of curves, and of what is recorded; the random hash goes through the mean of the keys."""
+
+
+def recall_by_length(entries: Entries, *, span: int) -> dict[str, dict[int, list[float]]]:
+    """Right answers in percent by name and length, a number a seed.
+
+    Args:
+        entries: Records of the study ``"recall"``.
+        span: Positions below which the planes were trained.
+    """
+    runs = [entry["result"] for entry in entries if entry["setting"]["plane_span"] == span]
+    return {
+        name: {
+            n: [100 * run["accuracy"][key][i] for run in runs]
+            for i, n in enumerate(runs[0]["lengths"])
+        }
+        for name, key in LEARNERS.items()
+    }
+
+
+def recall_curves(recall: Mapping[str, Mapping[int, Sequence[float]]]) -> Curves:
+    """Means over the seeds of :func:`recall_by_length`."""
+    return {
+        name: ([float(n) for n in by_length], [fmean(seeds) for seeds in by_length.values()])
+        for name, by_length in recall.items()
+    }
