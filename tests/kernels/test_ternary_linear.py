@@ -19,7 +19,13 @@ from aiexplained_kernels import (
 )
 
 BACKENDS = ["torch", "native"]
-BUILDS = [None, ("MARCH", "x86-64-v3"), ("MARCH", "x86-64"), ("DEFINES", "EMULATE_VNNI")]
+BUILDS = [
+    None,
+    ("MARCH", "x86-64-v3"),
+    ("MARCH", "x86-64"),
+    ("DEFINES", "EMULATE_VNNI"),
+    ("DEFINES", "EMULATE_VNNI EMULATE_TILES"),
+]
 GROUP_SIZES = [32, 64, 128, 256, None]
 
 
@@ -149,6 +155,21 @@ def test_every_build_of_the_native_kernel_keeps_the_budget(set_build, build, dty
             for backend in ("native", "torch")
         )
         assert found.equal(expected)  # integers, and then the same roundings
+
+
+@pytest.mark.parametrize("build", BUILDS)
+def test_rows_together_are_what_each_is_alone(set_build, build):
+    """Sums of integers are exact, so no way to share the work may change a bit."""
+    if build:
+        set_build(*build)
+    for rows, outputs, columns in ((17, 31, 257), (37, 67, 127), (67, 3, 33_001)):
+        x, weight = make_case(rows, outputs, columns)
+        packed, scale = pack_ternary(weight, None)
+        options = {"activations": "int8", "group_size": None, "backend": "native"}
+        alone = torch.stack([ternary_linear(row, packed, scale, **options) for row in x])
+        for n in (rows, *range(2, rows, 5)):
+            assert ternary_linear(x[:n], packed, scale, **options).equal(alone[:n])
+        assert not ternary_linear(x.roll(1, 0), packed, scale, **options).equal(alone)
 
 
 def test_the_checks_would_catch_four_neighbors_to_a_byte():
