@@ -136,12 +136,14 @@ template <class Real> struct Float {
     for (int m = 0; m < M; ++m)
 #pragma GCC unroll 8
       for (int i = 0; i < SUMS; ++i) sum[m][i] = V{};
-    for (int64_t run = 0; run < runs; ++run)
+    for (int64_t run = 0; run < runs; ++run) {
+      __builtin_prefetch(p.packed_row(n) + run * RUN_BYTES + AHEAD);
       unpack<WHOLE>(n, run, [&](int k, V weights) {
 #pragma GCC unroll 4
         for (int m = 0; m < M; ++m)
           sum[m][k / L % SUMS] += weights * load(x + m * padded + run * RUN + k);
       });
+    }
 #pragma GCC unroll 4
     for (int m = 0; m < M; ++m) to[m * TILE] = total<Real>(sum_of<SUMS>(sum[m]));
   }

@@ -188,8 +188,6 @@ template <int M> struct Sums {
   }
 };
 
-constexpr int AHEAD = 4096;  // bytes that are asked for before they are needed; rows adjoin
-
 // Sums of WORDS rows of the weight, or the first `rows` of them, and a piece of M tokens: a row of
 // sums a token. Some rows of the weight at once share the loads of activations.
 template <int M>

@@ -263,6 +263,11 @@ for name, run, fake in (
     torch.library.define(full_name, SCHEMAS[name])
     torch.library.impl(full_name, "default")(run)
     torch.library.register_fake(full_name)(fake)
+# Called where no gradient is wanted: else the dispatcher looks for one, and takes longer than a row.
+WITHOUT_GRADIENT = torch.library.Library(
+    add_op_namespace_prefix("").partition(":")[0], "IMPL", "Autograd"
+)
+WITHOUT_GRADIENT.impl("ternary_linear_forward", torch.library.fallthrough_kernel)
 torch.library.register_autograd(
     add_op_namespace_prefix("ternary_linear"), _differentiate, setup_context=_save
 )

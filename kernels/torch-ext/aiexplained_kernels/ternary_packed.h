@@ -12,7 +12,8 @@
 namespace {
 
 constexpr int RUN = 128, RUN_BYTES = 32, PLANES = 4, PLANE = RUN / PLANES;
-constexpr int TILE = 64;  // rows of the weight in a task
+constexpr int TILE = 64;     // rows of the weight in a task
+constexpr int AHEAD = 4096;  // packed bytes that are asked for before they are needed; rows adjoin
 
 struct Problem {
   int64_t type, rows, columns, outputs, group_size, threads;
