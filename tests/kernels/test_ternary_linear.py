@@ -357,6 +357,21 @@ def test_autocast_does_not_lower_the_precision(backend, activations):
     assert all(a.equal(b) for a, b in zip(*results, strict=True))
 
 
+@pytest.mark.parametrize("activations", ["native", "int8"])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_result_asks_for_a_gradient_if_x_does_and_gradients_are_on(backend, activations):
+    x, weight = make_case(7, 5, 129)
+    packed, scale = pack_ternary(weight, None)
+    options = {"activations": activations, "group_size": None, "backend": backend}
+    plain = ternary_linear(x, packed, scale, **options)
+    asked = ternary_linear(x.requires_grad_(), packed, scale, **options)
+    with torch.no_grad():
+        off = ternary_linear(x, packed, scale, **options)
+    assert [out.requires_grad for out in (plain, asked, off)] == [False, True, False]
+    assert plain.equal(asked)
+    assert plain.equal(off)
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_second_derivative_is_refused(backend):
     x, weight = make_case(7, 5, 129)

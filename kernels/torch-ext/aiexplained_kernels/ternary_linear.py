@@ -263,7 +263,7 @@ for name, run, fake in (
     torch.library.define(full_name, SCHEMAS[name])
     torch.library.impl(full_name, "default")(run)
     torch.library.register_fake(full_name)(fake)
-# Called where no gradient is wanted: else the dispatcher looks for one, and takes longer than a row.
+# Called where no gradient is wanted; to let the dispatcher look for one takes as long as a row.
 WITHOUT_GRADIENT = torch.library.Library(
     add_op_namespace_prefix("").partition(":")[0], "IMPL", "Autograd"
 )
