@@ -19,7 +19,13 @@ from aiexplained_kernels import (
 )
 
 BACKENDS = ["torch", "native"]
-BUILDS = [None, ("MARCH", "x86-64-v3"), ("MARCH", "x86-64"), ("DEFINES", "EMULATE_VNNI")]
+BUILDS = [
+    None,
+    ("MARCH", "x86-64-v3"),
+    ("MARCH", "x86-64"),
+    ("DEFINES", "EMULATE_VNNI"),
+    ("DEFINES", "EMULATE_VNNI EMULATE_TILES"),
+]
 GROUP_SIZES = [32, 64, 128, 256, None]
 
 
@@ -149,6 +155,21 @@ def test_every_build_of_the_native_kernel_keeps_the_budget(set_build, build, dty
             for backend in ("native", "torch")
         )
         assert found.equal(expected)  # integers, and then the same roundings
+
+
+@pytest.mark.parametrize("build", BUILDS)
+def test_rows_together_are_what_each_is_alone(set_build, build):
+    """Sums of integers are exact, so no way to share the work may change a bit."""
+    if build:
+        set_build(*build)
+    for rows, outputs, columns in ((17, 31, 257), (37, 67, 127), (67, 3, 33_001)):
+        x, weight = make_case(rows, outputs, columns)
+        packed, scale = pack_ternary(weight, None)
+        options = {"activations": "int8", "group_size": None, "backend": "native"}
+        alone = torch.stack([ternary_linear(row, packed, scale, **options) for row in x])
+        for n in (rows, *range(2, rows, 5)):
+            assert ternary_linear(x[:n], packed, scale, **options).equal(alone[:n])
+        assert not ternary_linear(x.roll(1, 0), packed, scale, **options).equal(alone)
 
 
 def test_the_checks_would_catch_four_neighbors_to_a_byte():
@@ -334,6 +355,21 @@ def test_autocast_does_not_lower_the_precision(backend, activations):
                                  backend=backend)  # fmt: skip
         results.append((out, *torch.autograd.grad(out.sum(), leaf)))
     assert all(a.equal(b) for a, b in zip(*results, strict=True))
+
+
+@pytest.mark.parametrize("activations", ["native", "int8"])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_result_asks_for_a_gradient_if_x_does_and_gradients_are_on(backend, activations):
+    x, weight = make_case(7, 5, 129)
+    packed, scale = pack_ternary(weight, None)
+    options = {"activations": activations, "group_size": None, "backend": backend}
+    plain = ternary_linear(x, packed, scale, **options)
+    asked = ternary_linear(x.requires_grad_(), packed, scale, **options)
+    with torch.no_grad():
+        off = ternary_linear(x, packed, scale, **options)
+    assert [out.requires_grad for out in (plain, asked, off)] == [False, True, False]
+    assert plain.equal(asked)
+    assert plain.equal(off)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -25,16 +25,21 @@ def make_row(first: tuple[int, int] = (0, 0)) -> viz.Explorable:
     return figures.ternary_row(WEIGHT, X, TERNARY, SCALE, codes, sizes=SIZES, first=first)
 
 
-def entry(activations: str, rows: int, n_out: int, over: float) -> dict[str, Any]:
+def entry(
+    activations: str, rows: int, n_out: int, over: float, instructions: str = "AVX2"
+) -> dict[str, Any]:
     names = {"bfloat16": 90.0, "float32": 1.0, "int8": 0.5, "int4": 0.4}
     return {
-        "setting": {"activations": activations, "rows": rows, "n_out": n_out, "n_in": 1000},
+        "setting": {
+            "instructions": instructions, "activations": activations, "rows": rows,
+            "n_out": n_out, "n_in": 1000,
+        },
         "result": {
             "over": {name: over * x for name, x in names.items()},
             "seconds": {"ours": 1e-3, **{name: 1e-3 * over * x for name, x in names.items()}},
             "bandwidth_gb_a_s": 10.0,
         },
-    }
+    }  # fmt: skip
 
 
 ENTRIES = [
@@ -62,15 +67,39 @@ def test_the_sum_is_that_of_scaled_inputs() -> None:
 def test_ratios_stand_by_mode_and_size() -> None:
     figure = figures.rows_at_once(ENTRIES)
     assert title_of(figure) == "One row: 16.0 times as fast as float32"
-    assert "int8 activations, 2,000 outputs of 1,000 inputs" in figure.drawing.alt
-    assert "float32 16.0, 16.0, 16.0; int8 weights 8.0, 8.0, 8.0" in figure.drawing.alt
+    assert "AVX2, int8 activations, 2,000 outputs of 1,000 inputs" in figure.drawing.alt
+    assert "float32 16.0, 16.0, 16.0; bfloat16 1440.0" in figure.drawing.alt
+    assert "; int8 weights 8.0, 8.0, 8.0" in figure.drawing.alt
+
+
+BOTH = [
+    *ENTRIES,
+    *(entry(mode, rows, 2000, 3.0, "AVX-512") for mode in ("int8", "native") for rows in (1, 16)),
+]
+
+
+def test_a_page_speaks_of_the_widest_instructions_whatever_the_order() -> None:
+    for entries in (BOTH, BOTH[::-1]):
+        found = figures.by_processor(entries)
+        assert list(found) == ["AVX-512", "AVX2"]
+        assert [len(of_one) for of_one in found.values()] == [4, len(ENTRIES)]
+    assert list(figures.by_processor(ENTRIES)) == ["AVX2"]
+
+
+def test_two_processors_are_a_choice_and_are_not_mixed() -> None:
+    figure = figures.rows_at_once(BOTH)
+    assert "Processor with" in figure.drawing.item
+    assert "Processor with" not in figures.rows_at_once(ENTRIES).drawing.item
+    alt = figures.rows_at_once(BOTH).drawing.alt
+    assert alt.startswith("AVX-512, int8 activations, 2,000 outputs")
+    assert "float32 3.0, 3.0;" in alt
 
 
 def test_bytes_stand_beside_the_bandwidth() -> None:
     figure = figures.bytes_and_time(
         ENTRIES[0], {"float32": 40e6, "int8": 10e6, "unknown": 1.0, "ours": 2.5e6}
     )
-    assert "Ternary weights are read at 25 % of the bandwidth" in figure.drawing.item
+    assert "Ternary weights come at 2 GB/s; memory gives 10" in figure.drawing.item
     assert "float32 40.0 MB in 8.00 ms; int8 weights 10.0 MB in 4.00 ms" in figure.drawing.alt
     assert "ternary 2.5 MB in 1.00 ms" in figure.drawing.alt
 
@@ -102,7 +131,7 @@ def test_titles_and_captions_follow_the_controls(
     ratios.get_by_role("button", name="native").click()
     ratios.get_by_role("button", name="4,000").click()
     expect(ratios.locator(".aix-caption")).to_contain_text("native activations, 4,000 outputs")
-    expect(ratios.locator(".aix-caption")).to_contain_text("float32 8.0, 8.0; int8 weights 4.0")
+    expect(ratios.locator(".aix-caption")).to_contain_text("float32 8.0, 8.0; bfloat16 720.0")
 
 
 def test_a_row_is_drawn_from_arrays() -> None:

@@ -17,50 +17,67 @@ from aiexplained.viz.theme import PALETTE, figure, follow_theme
 Entry = Mapping[str, Any]
 RIVALS = {
     "float32": ("float32", PALETTE["computed"], "circle"),
+    "bfloat16": ("bfloat16", PALETTE["greedy"], "diamond"),
     "int8": ("int8 weights", PALETTE["sorted"], "square"),
     "int4": ("int4 weights", PALETTE["retrieval"], "triangle"),
 }
 """Products of torch, how they are named, and how they are drawn."""
+WIDEST_FIRST = ("AVX-512",)
+
+
+def by_processor(entries: Sequence[Entry]) -> dict[str, list[Entry]]:
+    """Records by the vector instructions of their processor, those of the widest ones first.
+
+    Args:
+        entries: Records with ``instructions`` in their ``setting``.
+    """
+    names = {e["setting"]["instructions"] for e in entries}
+    order = sorted(names, key=lambda name: (name not in WIDEST_FIRST, name))
+    return {name: [e for e in entries if e["setting"]["instructions"] == name] for name in order}
 
 
 def rows_at_once(entries: Sequence[Entry]) -> Explorable:
     """How many times as fast as torch's products, against the rows of a call.
 
     Args:
-        entries: Records with ``setting`` (``activations``, ``rows``, ``n_out``, ``n_in``) and
-            ``result`` (``over`` by form).
+        entries: Records with ``setting`` (``instructions``, ``activations``, ``rows``, ``n_out``,
+            ``n_in``) and ``result`` (``over`` by form); processors are a choice if there are more.
     """
+    kinds = list(by_processor(entries))
     modes = sorted({e["setting"]["activations"] for e in entries})
     shapes = sorted({(e["setting"]["n_out"], e["setting"]["n_in"]) for e in entries})
     rows = sorted({e["setting"]["rows"] for e in entries})
     by = {_key(e): e["result"]["over"] for e in entries}
     grids = {
         name: np.array(
-            [[[by.get((m, s, r), {}).get(name, np.nan) for r in rows] for s in shapes]
-             for m in modes]
+            [[[[by.get((i, m, s, r), {}).get(name, np.nan) for r in rows] for s in shapes]
+              for m in modes] for i in kinds]
         )
         for name in RIVALS
     }  # fmt: skip
     controls = [
+        *([choice("Processor with", kinds)] if len(kinds) > 1 else []),
         choice("Activations", modes),
         choice("Outputs x inputs of the layer", [f"{n:,} x {k:,}" for n, k in shapes]),
     ]
-    titles, alts = (np.empty((len(modes), len(shapes)), dtype=object) for _ in range(2))
-    for i, mode in enumerate(modes):
-        for j, (n_out, n_in) in enumerate(shapes):
-            one, *_ = (g[i, j] for g in grids.values())
-            titles[i, j] = f"One row: {one[0]:.1f} times as fast as float32"
-            told = (
-                f"{label} " + ", ".join(f"{x:.1f}" for x in grids[name][i, j] if np.isfinite(x))
-                for name, (label, *_) in RIVALS.items()
-            )
-            alts[i, j] = (
-                f"{mode} activations, {n_out:,} outputs of {n_in:,} inputs; for "
-                f"{', '.join(map(str, rows))} rows, as far as measured, times as fast as torch's "
-                f"product with {'; '.join(told)}."
-            )
+    titles, alts = (np.empty(grids["float32"].shape[:3], dtype=object) for _ in range(2))
+    for at in np.ndindex(titles.shape):
+        kind, mode, (n_out, n_in) = kinds[at[0]], modes[at[1]], shapes[at[2]]
+        titles[at] = f"One row: {grids['float32'][at][0]:.1f} times as fast as float32"
+        told = (
+            f"{label} " + ", ".join(f"{x:.1f}" for x in grids[name][at] if np.isfinite(x))
+            for name, (label, *_) in RIVALS.items()
+        )
+        alts[at] = (
+            f"{kind}, {mode} activations, {n_out:,} outputs of {n_in:,} inputs; for "
+            f"{', '.join(map(str, rows))} rows, as far as measured, times as fast as torch's "
+            f"product with {'; '.join(told)}."
+        )
+    if len(kinds) == 1:
+        titles, alts = titles[0], alts[0]
+        grids = {name: grid[0] for name, grid in grids.items()}
     source = ColumnDataSource({"rows": rows})
-    title, caption = title_source(titles[0, 0]), alt_source(alts[0, 0])
+    title, caption = title_source(titles.flat[0]), alt_source(alts.flat[0])
     shown = {source: grids, title: {"title": titles[..., None]}}
     bind_grid(controls, shown, alt=caption, alts=alts)
     heads = {"rows": "rows", **{name: label for name, (label, *_) in RIVALS.items()}}
@@ -75,9 +92,10 @@ def rows_at_once(entries: Sequence[Entry]) -> Explorable:
     return show(column(*controls, plot), alt=caption)
 
 
-def _key(entry: Entry) -> tuple[str, tuple[int, int], int]:
+def _key(entry: Entry) -> tuple[str, str, tuple[int, int], int]:
     setting = entry["setting"]
-    return setting["activations"], (setting["n_out"], setting["n_in"]), setting["rows"]
+    size = setting["n_out"], setting["n_in"]
+    return setting["instructions"], setting["activations"], size, setting["rows"]
 
 
 def _plot(rows: Sequence[int], grids: Mapping[str, np.ndarray]) -> Any:
@@ -122,10 +140,10 @@ def bytes_and_time(entry: Entry, bytes_of: Mapping[str, float]) -> Explorable:
     data_table(source, "Bytes and time of one row",
                {"form": "weights", "moved": "megabytes", "time": "time (ms)",
                 "least": "least time (ms)"})  # fmt: skip
-    share = 100 * (moved / limit / time)[names.index("ours")]
+    rate = (moved / time)[names.index("ours")]
     low, high = moved.min() / 2.2, moved.max() * 2.6
     plot = figure(
-        f"Ternary weights are read at {share:.0f} % of the bandwidth", height=360,
+        f"Ternary weights come at {rate:.0f} GB/s; memory gives {limit:.0f}", height=360,
         x_axis_type="log", y_axis_type="log", x_range=Range1d(low, high),
         y_range=Range1d(min(time.min(), moved.min() / limit) / 2, time.max() * 2.5),
         x_axis_label="megabytes of weights (log scale)", y_axis_label="milliseconds (log scale)",
@@ -148,7 +166,7 @@ def bytes_and_time(entry: Entry, bytes_of: Mapping[str, float]) -> Explorable:
         for n, m, t in zip(source.data["form"], moved, time, strict=True)
     )
     alt = (
-        f"The weights of one layer, read for one row: {told}. Memory is read at {limit:.0f} GB/s "
-        f"at most; ternary weights reach {share:.0f} % of that."
+        f"The weights of one layer, read for one row: {told}. Memory gives {limit:.0f} GB/s; "
+        f"ternary weights come at {rate:.1f} GB/s."
     )
     return show(plot, alt=alt)

@@ -4,6 +4,24 @@
 #include "ternary_backward.h"
 #include "ternary_float.h"
 #include "ternary_int8.h"
+#include "ternary_tiles.h"
+
+namespace {
+
+constexpr int64_t FEWEST = 6;  // rows of x for which the matrix unit is worth its bytes
+
+template <class Real> int int8(const Problem& p) {
+#ifdef HAVE_BYTE_TILES
+  if (p.rows >= FEWEST && Tiles::begin()) {
+    ManyTokens<Real>{p}.linear();
+    return 0;
+  }
+#endif
+  linear_int8<Real>(p);
+  return 0;
+}
+
+}  // namespace
 
 #pragma GCC visibility push(default)
 extern "C" {
@@ -13,8 +31,7 @@ int ternary_linear_native(const Problem* p) {
   return 0;
 }
 int ternary_linear_int8(const Problem* p) {
-  p->type == DOUBLE ? linear_int8<double>(*p) : linear_int8<float>(*p);
-  return 0;
+  return p->type == DOUBLE ? int8<double>(*p) : int8<float>(*p);
 }
 int ternary_linear_backward(const Problem* p) {
   p->type == DOUBLE ? Backward<double>(*p).backward() : Backward<float>(*p).backward();

@@ -167,12 +167,13 @@ def _check_weight(packed: Tensor, scale: Tensor, n_columns: int, group_size: int
             f"packed must be torch.uint8 and scale torch.float32, got {packed.dtype} and "
             f"{scale.dtype}"
         )
-    if packed.ndim != 2 or not len(packed) or packed.shape[1] != -(-n_columns // RUN) * RUN_BYTES:
+    shape = packed.shape
+    if len(shape) != 2 or not shape[0] or shape[1] != -(-n_columns // RUN) * RUN_BYTES:
         raise ValueError(
             f"packed must be (N, {-(-n_columns // RUN) * RUN_BYTES}) for {n_columns} columns, got "
-            f"{tuple(packed.shape)}"
+            f"{tuple(shape)}"
         )
-    wanted = (len(packed), -(-n_columns // (group_size or n_columns)))
+    wanted = (shape[0], -(-n_columns // (group_size or n_columns)))
     if scale.shape != wanted:
         groups = "one group a row" if group_size is None else f"groups of {group_size}"
         raise ValueError(f"scale must be {wanted} for {groups}, got {tuple(scale.shape)}")
@@ -262,6 +263,11 @@ for name, run, fake in (
     torch.library.define(full_name, SCHEMAS[name])
     torch.library.impl(full_name, "default")(run)
     torch.library.register_fake(full_name)(fake)
+# Called where no gradient is wanted; to let the dispatcher look for one takes as long as a row.
+WITHOUT_GRADIENT = torch.library.Library(
+    add_op_namespace_prefix("").partition(":")[0], "IMPL", "Autograd"
+)
+WITHOUT_GRADIENT.impl("ternary_linear_forward", torch.library.fallthrough_kernel)
 torch.library.register_autograd(
     add_op_namespace_prefix("ternary_linear"), _differentiate, setup_context=_save
 )

@@ -12,7 +12,8 @@
 namespace {
 
 constexpr int RUN = 128, RUN_BYTES = 32, PLANES = 4, PLANE = RUN / PLANES;
-constexpr int TILE = 64;  // rows of the weight in a task
+constexpr int TILE = 64;     // rows of the weight in a task
+constexpr int AHEAD = 4096;  // packed bytes that are asked for before they are needed; rows adjoin
 
 struct Problem {
   int64_t type, rows, columns, outputs, group_size, threads;
@@ -36,6 +37,12 @@ struct Problem {
   }
   template <class Real> void write_part(int64_t at, const Real* from, int64_t count) const {
     write(out + at * element(), from, type, (int)count, Real(1));
+  }
+  // Ask for the memory of some outputs of token m, which are to be written soon.
+  void expect(int64_t m, int64_t output) const {
+    const char* at = out + (m * outputs + output) * element();
+    __builtin_prefetch(at, 1);
+    __builtin_prefetch(at + 64, 1);
   }
   // Of token m, the outputs of a tile.
   template <class Real> void write_tile(int64_t m, int64_t tile, const Real* from) const {

@@ -48,12 +48,12 @@ struct Tiles {
 #ifndef EMULATE_TILES
     constexpr int ARCH_REQ_XCOMP_PERM = 0x1023, XFEATURE_XTILEDATA = 18;
     if (syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA)) return false;
-    // Constant data: GCC 12 takes the instruction to read 8 bytes, and drops what is stored further.
     struct alignas(64) Shape {
       uint8_t palette = 1, start_row = 0, reserved[14] = {};
       uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
       uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
     };
+    // Static: GCC 12 believes that 8 bytes of it are read, and would not write the rest.
     static constexpr Shape shape;
     _tile_loadconfig(&shape);
 #endif
