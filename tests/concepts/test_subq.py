@@ -60,8 +60,9 @@ def test_work_by_length_is_the_law_beyond_the_budget_and_dense_below_it():
     short, long = subq.work_by_length([100, 2**20], 8129)
     assert short["ratio"] == 1
     assert short["sparse"] == short["dense"]
-    assert long["ratio"] == pytest.approx(subq.work_ratio(2**20, 8129), rel=0.01)
-    assert long["sparse"] == pytest.approx(1, rel=0.01)
+    assert long["ratio"] == long["dense"] == subq.work_ratio(2**20, 8129)
+    assert long["sparse"] == 1
+    assert long["indexer"] == pytest.approx(1 + 16.1 * 2048 / 8129, rel=0.01)
 
 
 @pytest.mark.parametrize(

@@ -225,7 +225,7 @@ def test_the_strip_is_the_last_row_of_the_matrix(view):
     assert found["shapes"] == [[256, 256], [1, 256]]
     assert found["row"] == found["state"][-256:]
     assert found["keys"]["key"] == [i for i, s in enumerate(found["row"]) if s in "23"]
-    assert found["costs"]["count"][0] == sum(s in "23" for s in found["state"])
+    assert found["costs"]["count"][0] == 2 * sum(s in "23" for s in found["state"])
 
 
 @pytest.mark.browser

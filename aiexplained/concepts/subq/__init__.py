@@ -18,6 +18,7 @@ in miniature; ``real`` (the packaged language model; not imported here).
 """
 
 from aiexplained.concepts.subq.cost import (
+    INDEXER_BUDGET,
     INDEXER_RATIOS,
     VENDOR_TABLE,
     VENDOR_TIMES_MS,
@@ -80,6 +81,7 @@ from aiexplained.registry import Claim, Concept, Kind, Source, Verdict
 
 __all__ = [
     "CONCEPT",
+    "INDEXER_BUDGET",
     "INDEXER_RATIOS",
     "SELECTORS",
     "STUDIES",
@@ -234,15 +236,15 @@ CONCEPT = Concept(
                 'print(subq.work_ratio(12582912, subq.fit_budget(1048576, 64.5)))"'
             ),
             why=(
-                "The vendor's own share of pairs, one in about 770, says the same as our number. "
+                "The company's own share of pairs, one in about 770, says the same as our number. "
                 "To call that nearly a thousand is generous."
             ),
         ),
         Claim(
             id="indexer-1m",
             statement=(
-                "Work of a layer with DeepSeek's indexer over theirs at a million tokens; ours: a "
-                "line through two other rows"
+                "Work of a layer with DeepSeek's indexer over theirs, both reading 2,048 keys, at a "
+                "million tokens; ours: a line through two other rows"
             ),
             reported="17.1×",
             where="Table 3 as quoted by an audit",
@@ -282,7 +284,7 @@ CONCEPT = Concept(
         Claim(
             id="efficiency",
             statement=(
-                "Share of the saving in work that becomes speed, a million tokens; ours: as above"
+                "Speed-up divided by the saving in work, at a million tokens; ours: as above"
             ),
             reported="0.87",
             where="56.2 over 64.5, Table 1 as quoted by a digest",
@@ -299,7 +301,7 @@ CONCEPT = Concept(
             id="linear",
             statement=(
                 "Power of the length with which the work grows; ours: an untrained hash that must "
-                "find nine needles in ten"
+                "find nine needles in ten of a cosine of 0.85"
             ),
             reported="1, linear",
             where="as quoted by a digest",
@@ -323,7 +325,7 @@ CONCEPT = Concept(
                 "1,024 keys, query and needle alike to a cosine of 0.85"
             ),
             reported="100 % at 1M, 98 % at 12M",
-            where="as quoted by an audit; a caption says 100 % for both",
+            where="as quoted by an audit; 98 % are 49 of 50, and one caption says 100 %",
             source="subq2026card",
             kind=Kind.RECORDED,
             verdict=Verdict.NOT_REPRODUCED,
@@ -332,8 +334,8 @@ CONCEPT = Concept(
             unit="%",
             study="needles",
             why=(
-                "Our directions are random, theirs are trained. A needle that is more like its "
-                "query is found nearly always, one that is less alike often missed."
+                "Our directions are random; how theirs are chosen, or whether there are any, is not "
+                "known. A needle more like its query is found nearly always."
             ),
         ),
         Claim(
@@ -343,7 +345,7 @@ CONCEPT = Concept(
                 "times the length that it was trained at"
             ),
             reported="100 % at 1M, 98 % at 12M",
-            where="as quoted by an audit; a caption says 100 % for both",
+            where="as quoted by an audit; 98 % are 49 of 50, and one caption says 100 %",
             source="subq2026card",
             kind=Kind.RECORDED,
             verdict=Verdict.DIRECTION,
@@ -353,8 +355,8 @@ CONCEPT = Concept(
             direction_zero=50,
             study="recall",
             why=(
-                "A toy: exact matches, and filler that is easily told apart. It shows that a "
-                "trained selector with a fixed budget can hold its recall far beyond its training."
+                "A toy: exact matches, and filler that is easily told apart. Its hash holds at "
+                "eight times the length, though not at distances that training had not shown."
             ),
         ),
         Claim(

@@ -46,7 +46,8 @@ VENDOR_TIMES_MS = (54_164.0, 966.0)
 """FlashAttention-2 and the vendor's attention at a million tokens, one layer; same sources."""
 
 INDEXER_RATIOS = ((128 * K, 2.2), (MILLION, 16.1), (12 * MILLION, 190.4))
-"""Cost of DeepSeek's indexer over that of attention on what it chose; same sources."""
+INDEXER_BUDGET = 2048
+"""Cost of DeepSeek's indexer over that of attention on this many keys; same sources."""
 
 
 def work_ratio(n_tokens: int, budget: float) -> float:
@@ -73,7 +74,7 @@ def fit_budget(n_tokens: int, ratio: float) -> float:
         ValueError: if a number is not positive.
 
     >>> round(fit_budget(1_048_576, 64.5))
-    8129
+    8128
     """
     if n_tokens < 1 or ratio <= 0:
         raise ValueError(f"n_tokens and ratio must be positive, got {n_tokens} and {ratio}")
@@ -124,21 +125,23 @@ def efficiency(speedup: float, ratio: float) -> float:
 
 
 def work_by_length(lengths: Sequence[int], budget: int) -> list[dict[str, float]]:
-    """Work for a token, on average over a text, as multiples of what a full budget takes.
+    """Work for a token by the law, as multiples of what a full budget takes.
 
     Returns:
-        For each length ``n_tokens``, ``dense``, ``sparse``, ``indexer`` (sparse attention and an
-        indexer as costly as in the vendor's table), and ``ratio``, dense over sparse.
+        For each length ``n_tokens``; ``dense``; ``sparse``, one but for texts shorter than two budgets,
+        of which everything is read; ``indexer``, sparse attention and an indexer as costly
+        as in the vendor's table; and ``ratio``, dense over sparse.
     """
     slope, offset = fit_indexer()
     rows = []
     for n in lengths:
-        ratio, dense = exact_work_ratio(n, budget), (n + 1) / 2 / budget
-        sparse = dense / ratio
+        dense = work_ratio(n, budget)
+        sparse = min(dense, 1.0)
+        choosing = (offset + slope * n) * INDEXER_BUDGET / budget
         rows.append(
             {
-                "n_tokens": n, "dense": dense, "sparse": sparse, "ratio": ratio,
-                "indexer": sparse * (1 + offset + slope * n),
+                "n_tokens": n, "dense": dense, "sparse": sparse, "ratio": dense / sparse,
+                "indexer": sparse + choosing,
             }
         )  # fmt: skip
     return rows

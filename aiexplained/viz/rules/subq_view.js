@@ -37,7 +37,7 @@
     const keys = listKeys(found, last);
     args.keys.data = keys;
     const pairs = found.state.reduce((total, s) => total + (s >= rule.NEW), 0);
-    const counts = [pairs, found.dots, (n * (n + 1)) / 2];
+    const counts = [2 * pairs, found.dots, n * (n + 1)];
     drawCosts(args.costs, counts);
     const read = last[found.at] >= rule.NEW;
     drawMark(args, found.at, read, n);
@@ -83,12 +83,12 @@
     return `${how}: the last query reads ${keys} of ${n} keys${needle}`;
   }
 
-  function describe({ how, budget, keys, n, at, read, counts: [pairs, dots, all] }) {
+  function describe({ how, budget, keys, n, at, read, counts: [reading, choosing, all] }) {
     return (
       `${how}, at most ${budget} keys a query: the last query reads ${keys} of ${n} keys, and ` +
       `the needle, key ${at}, is ${read ? "" : "not "}among them. All queries together read ` +
-      `${grouped(pairs)} of ${grouped(all)} pairs; choosing them took ${grouped(dots)} products ` +
-      `of two vectors.`
+      `${grouped(reading / 2)} of ${grouped(all / 2)} pairs; reading took ${grouped(reading)} and ` +
+      `choosing ${grouped(choosing)} products of two vectors.`
     );
   }
 

@@ -37,7 +37,7 @@ STYLE: dict[str, tuple[str, str, str]] = {
     "passage unread": (PALETTE["neutral"], "dotted", "dash"),
     "saving in work": ("ink", "dashed", "dash"),
     "ours": (PALETTE["reused"], "solid", "circle"),
-    "the vendor": (PALETTE["computed"], "solid", "square"),
+    "the company": (PALETTE["computed"], "solid", "square"),
 }
 """Color (a theme's role or a value), dash and marker by name."""
 
@@ -112,7 +112,7 @@ def curves(
         )
     legend = plot.legend[0]
     plot.add_layout(legend, "above")
-    legend.update(ncols=3, padding=0, margin=4, spacing=4, border_line_color=None)
+    legend.update(ncols=3, padding=0, margin=4, spacing=12, border_line_color=None)
     controls: list[Model] = []
     if len(views) > 1:
         controls = [choice(control, list(views))]

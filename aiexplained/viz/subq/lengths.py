@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from bokeh.layouts import column, row
@@ -21,13 +22,20 @@ LINES = (
 """Curves of the right half: key of a row, label, color and dash."""
 
 
-def length_law(rows: Sequence[Mapping[str, float]], *, budget: int, at: int) -> Explorable:
+def length_law(
+    rows: Sequence[Mapping[str, float]],
+    printed: Sequence[tuple[int, float]],
+    *,
+    budget: int,
+    at: int,
+) -> Explorable:
     """Drag the length: the band of a fixed budget thins out in the triangle of all pairs.
 
     Args:
         rows: For each length ``n_tokens``, and the work for one token as multiples of the budget:
             ``dense``, ``sparse``, and ``indexer``, the budget plus an indexer over all pairs;
             ``ratio`` is pairs of dense attention over pairs read.
+        printed: Lengths and ratios in the company's table.
         budget: Keys that a query reads.
         at: Position of the length at the start.
     """
@@ -60,6 +68,7 @@ def length_law(rows: Sequence[Mapping[str, float]], *, budget: int, at: int) -> 
         alt=caption, alts=alts,
     )  # fmt: skip
     triangle, plot = _triangle(band), _curves(curves, here, lengths)
+    _add_printed(plot, printed)
     follow_title(triangle, title)
     return show(column(slider, row(triangle, plot)), alt=caption)
 
@@ -69,10 +78,10 @@ def _band(share: float) -> tuple[list[float], list[float]]:
     return [0, 1, 1, share, 0], [0, 1, 1 - share, 0, 0]
 
 
-def _triangle(band: ColumnDataSource) -> object:
+def _triangle(band: ColumnDataSource) -> Any:
     plot = figure(
         " ", height=330, x_range=Range1d(-0.02, 1.02), y_range=Range1d(-0.02, 1.02),
-        x_axis_label="query, from first to last token", y_axis_label="key, from newest to oldest",
+        x_axis_label="query, from first to last token", y_axis_label="key, from first to last token",
     )  # fmt: skip
     plot.grid.visible = False
     for axis in plot.axis:
@@ -85,11 +94,11 @@ def _triangle(band: ColumnDataSource) -> object:
     return plot
 
 
-def _curves(curves: ColumnDataSource, here: ColumnDataSource, lengths: Sequence[int]) -> object:
+def _curves(curves: ColumnDataSource, here: ColumnDataSource, lengths: Sequence[int]) -> Any:
     plot = figure(
         "Work for one token", height=330, x_axis_type="log", y_axis_type="log",
         x_range=Range1d(lengths[0] / 1.5, lengths[-1] * 1.5),
-        x_axis_label="tokens (log scale)", y_axis_label="times the budget (log scale)",
+        x_axis_label="tokens (log scale)", y_axis_label="in full budgets (log scale)",
     )  # fmt: skip
     marks = {1024: "1K", 16_384: "16K", 262_144: "256K", 4_194_304: "4M"}
     plot.xaxis.ticker = FixedTicker(ticks=list(marks))
@@ -108,18 +117,27 @@ def _curves(curves: ColumnDataSource, here: ColumnDataSource, lengths: Sequence[
     return plot
 
 
+def _add_printed(plot: Any, printed: Sequence[tuple[int, float]]) -> None:
+    """The company's savings, which lie on the line of all pairs if the law holds."""
+    lengths, ratios = map(list, zip(*printed, strict=True))
+    squares = plot.scatter(
+        lengths, ratios, size=9, marker="square", fill_color=None, line_width=1.5,
+        legend_label="company's table",
+    )  # fmt: skip
+    follow_theme(squares.glyph, line_color="ink")
+
+
 def _headline(row: Mapping[str, float], budget: int) -> str:
-    if row["n_tokens"] <= budget:
-        return "Shorter than the budget: everything is read"
+    if row["ratio"] == 1:
+        return "Shorter than two budgets: nothing is saved"
     return f"{row['ratio']:,.1f} times fewer pairs"
 
 
 def _told(row: Mapping[str, float], budget: int) -> str:
     n = int(row["n_tokens"])
-    if n <= budget:
-        return f"At {n:,} tokens a budget of {budget:,} keys reads everything."
+    if row["ratio"] == 1:
+        return f"At {n:,} tokens a budget of {budget:,} keys a query saves nothing."
     return (
-        f"At {n:,} tokens: {row['ratio']:,.1f} times fewer pairs with {budget:,} keys a query; an "
-        f"indexer that scores every pair adds {row['indexer'] - row['sparse']:.2g} times the work "
-        "of the attention it serves."
+        f"At {n:,} tokens: {row['ratio']:,.1f} times fewer pairs with {budget:,} keys a query. An "
+        f"indexer of all pairs adds {row['indexer'] - row['sparse']:.1f} times that work."
     )

@@ -41,7 +41,7 @@ ROW, LOWEST = (1.05, 1.15), 1.28
 MARGIN = 0.2
 """Least distance of the needle's label from either side, in widths of the matrix."""
 
-COSTS = ("pairs read", "to choose", "all pairs")
+COSTS = ("to read", "to choose", "dense")
 
 
 def selector_matrix(
@@ -199,10 +199,10 @@ def _label(name: str) -> str:
 def _most(
     given: Mapping[str, NDArray[np.float64]], settings: Mapping[str, int], budgets: Sequence[int]
 ) -> float:
-    """The highest count that a bar can show: all pairs, or all signs of the hash."""
+    """The highest count that a bar can show: two for each pair, or all signs of the hash."""
     n, bits = len(given["key"]), given["planes"].shape[1]
     hashed = 2 * n * bits * _tables(settings, budgets[-1])
-    return float(max(n * (n + 1) // 2, hashed))
+    return float(max(n * (n + 1), hashed))
 
 
 def _first_state(
@@ -213,8 +213,9 @@ def _first_state(
     how, keys = _label(first["selector"]), np.flatnonzero(mask[-1]).tolist()
     newest = n - (first["budget"] if how == "Window" else settings["window_size"])
     read, every = bool(mask[-1, at]), n * (n + 1) // 2
-    counts = [int(mask.sum()), first["dots"], every]
-    pairs, dots, _ = labels = [f"{count:,.0f}" for count in counts]
+    pairs = int(mask.sum())
+    counts = [2 * pairs, first["dots"], 2 * every]
+    labels = [f"{count:,.0f}" for count in counts]
     placed = given["key"].copy()
     placed[at] = given["needle"]
     scores = (placed[keys] @ given["query"][-1]).round(3).tolist()
@@ -224,8 +225,8 @@ def _first_state(
         + (", the needle among them" if read else " and misses the needle"),
         "alt": f"{how}, at most {first['budget']} keys a query: the last query reads {len(keys)} "
         f"of {n} keys, and the needle, key {at}, is {'' if read else 'not '}among them. All "
-        f"queries together read {pairs} of {every:,} pairs; choosing them took {dots} products "
-        "of two vectors.",
+        f"queries together read {pairs:,} of {every:,} pairs; reading took {labels[0]} and "
+        f"choosing {labels[1]} products of two vectors.",
         "keys": {"key": keys, "why": why, "score": scores},
         "costs": {"cost": list(COSTS), "count": counts, "label": labels},
         "mark": {
@@ -258,7 +259,7 @@ def _matrix(sources: Mapping[str, ColumnDataSource], n: int, title: str) -> Any:
     follow_theme(rim.glyph, line_color="muted")
     _needle(plot, sources["mark"])
     away = {"left": [-9], "right": [-8], "bottom": [0], "top": [1]}
-    for label, color in (("chosen", CHOSEN), ("new", NEW), ("not read", UNREAD)):
+    for label, color in (("chosen", CHOSEN), ("newest", NEW), ("not read", UNREAD)):
         # A legend shows the first row of its glyph: these stand outside the plot's ranges.
         drawn = plot.quad(**away, legend_label=label, fill_color=color)
         follow_theme(drawn.glyph, line_color="line")
@@ -282,7 +283,7 @@ def _needle(plot: Any, mark: ColumnDataSource) -> None:
 def _bars(costs: ColumnDataSource, most: float) -> Any:
     plot = figure(
         "What that costs", height=160, y_range=list(COSTS)[::-1],
-        x_range=Range1d(0, 1.3 * most), x_axis_label="pairs, or products of two vectors",
+        x_range=Range1d(0, 1.3 * most), x_axis_label="products of two vectors",
         frame_align=False,
     )  # fmt: skip
     plot.ygrid.visible = False

@@ -56,7 +56,7 @@ def needle_recall(
         source, "Needles found and their price",
         {"selector": "selector", "recall": "found (%)", "cost": "vector products for a token"},
     )  # fmt: skip
-    titles, alts = [_headline(k) for k in flat], [_told(k, cells[k]) for k in flat]
+    titles, alts = [_headline(k, cells[k]) for k in flat], [_told(k, cells[k]) for k in flat]
     title, caption = title_source(titles[at]), alt_source(alts[at])
     wide = (*shape, len(names))
     bind_grid(
@@ -99,17 +99,14 @@ def _paid(source: ColumnDataSource, names: Sequence[str], most: float) -> object
     plot.ygrid.visible = False
     plot.xaxis.ticker = FixedTicker(ticks=[100, 1000, 10_000, 100_000])
     plot.xaxis.major_label_overrides = {100: "100", 1000: "1K", 10_000: "10K", 100_000: "100K"}
-    plot.hbar(
-        y="selector", left=100, right="cost", height=0.62, source=source,
-        fill_color=PALETTE["computed"], line_color=None,
-    )  # fmt: skip
+    plot.scatter("cost", "selector", source=source, size=12, color=PALETTE["computed"])
     _label(plot, "cost", "cost_text", source)
     return plot
 
 
 def _label(plot: object, at: str, text: str, source: ColumnDataSource) -> None:
     plot.text(  # type: ignore[attr-defined]
-        at, "selector", text, source=source, x_offset=6, text_baseline="middle",
+        at, "selector", text, source=source, x_offset=9, text_baseline="middle",
         text_font_size="13px",
     )  # fmt: skip
 
@@ -122,11 +119,11 @@ def _count(values: Sequence[float]) -> list[str]:
     return [f"{v:,.0f}" for v in values]
 
 
-def _headline(key: tuple[int, int, float]) -> str:
+def _headline(key: tuple[int, int, float], cell: Cell) -> str:
     n_tokens, budget, _ = key
     if budget >= n_tokens:
         return "The budget covers the whole text"
-    return f"Reading {100 * budget / n_tokens:.1f} % of {n_tokens:,} tokens"
+    return f"Hash: {cell['hash'][0]:.0f} % of the needles"
 
 
 def _told(key: tuple[int, int, float], cell: Cell) -> str:
