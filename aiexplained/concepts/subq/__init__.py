@@ -243,7 +243,7 @@ CONCEPT = Concept(
         Claim(
             id="indexer-1m",
             statement=(
-                "Work of a layer with DeepSeek's indexer over theirs, both reading 2,048 keys, at a "
+                "Work of a layer with DeepSeek's indexer over theirs, both with 2,048 keys, at a "
                 "million tokens; ours: a line through two other rows"
             ),
             reported="17.1×",
@@ -334,8 +334,8 @@ CONCEPT = Concept(
             unit="%",
             study="needles",
             why=(
-                "Our directions are random; how theirs are chosen, or whether there are any, is not "
-                "known. A needle more like its query is found nearly always."
+                "Our directions are random; how theirs are chosen, or whether there are any, is "
+                "not known. A needle more like its query is found nearly always."
             ),
         ),
         Claim(

@@ -128,9 +128,9 @@ def work_by_length(lengths: Sequence[int], budget: int) -> list[dict[str, float]
     """Work for a token by the law, as multiples of what a full budget takes.
 
     Returns:
-        For each length ``n_tokens``; ``dense``; ``sparse``, one but for texts shorter than two budgets,
-        of which everything is read; ``indexer``, sparse attention and an indexer as costly
-        as in the vendor's table; and ``ratio``, dense over sparse.
+        For each length ``n_tokens``; ``dense``; ``sparse``, one but for texts shorter than two
+        budgets, of which everything is read; ``indexer``, sparse attention and an indexer as
+        costly as in the vendor's table; and ``ratio``, dense over sparse.
     """
     slope, offset = fit_indexer()
     rows = []

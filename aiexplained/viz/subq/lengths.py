@@ -81,7 +81,7 @@ def _band(share: float) -> tuple[list[float], list[float]]:
 def _triangle(band: ColumnDataSource) -> Any:
     plot = figure(
         " ", height=330, x_range=Range1d(-0.02, 1.02), y_range=Range1d(-0.02, 1.02),
-        x_axis_label="query, from first to last token", y_axis_label="key, from first to last token",
+        x_axis_label="query, from first to last", y_axis_label="key, from first to last",
     )  # fmt: skip
     plot.grid.visible = False
     for axis in plot.axis:
