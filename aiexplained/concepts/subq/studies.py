@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aiexplained.records import Study
 
-_TEXTS = ((4096, (1024, 256), (0, 1, 2)), (8192, (1024,), (0,)))
+_TEXTS = ((4096, (1024, 256), (0, 1, 2)),)
 """Lengths of the texts for the real model, budgets, and which texts."""
 
 _KERNEL = tuple(

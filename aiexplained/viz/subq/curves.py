@@ -28,7 +28,7 @@ STYLE: dict[str, tuple[str, str, str]] = {
     "oracle": (PALETTE["oracle"], "solid", "star"),
     "hash": (PALETTE["greedy"], "solid", "circle"),
     "learned hash": (PALETTE["greedy"], "solid", "circle"),
-    "random hash": (PALETTE["greedy"], "dotted", "circle_cross"),
+    "random hash": (PALETTE["greedy"], "dotted", "plus"),
     "indexer": (PALETTE["warning"], "dashdot", "triangle"),
     "block means": (PALETTE["computed"], "solid", "diamond"),
     "two levels": (PALETTE["retrieval"], "dotdash", "hex"),

@@ -94,7 +94,7 @@ def _found(source: ColumnDataSource, names: Sequence[str]) -> object:
 def _paid(source: ColumnDataSource, names: Sequence[str], most: float) -> object:
     plot = figure(
         "What a token pays", height=270, y_range=list(names)[::-1], x_axis_type="log",
-        x_range=Range1d(100, most * 15), x_axis_label="vector products (log scale)",
+        x_range=Range1d(100, most * 60), x_axis_label="vector products (log scale)",
     )  # fmt: skip
     plot.ygrid.visible = False
     plot.xaxis.ticker = FixedTicker(ticks=[100, 1000, 10_000, 100_000])
