@@ -6,7 +6,6 @@ import torch
 from aiexplained import records
 from aiexplained.concepts import subq
 from aiexplained.concepts.subq import real
-from aiexplained.errors import WeightsUnavailable
 from aiexplained.nn import reference_attention
 
 B, H, H_KV, T, D = 1, 6, 3, 331, 11
@@ -17,14 +16,6 @@ def make_inputs():
     query = torch.randn(B, H, T, D, generator=generator)
     key, value = torch.randn(2, B, H_KV, T, D, generator=generator).unbind()
     return query, key, value
-
-
-@pytest.fixture(scope="module")
-def model():
-    try:
-        return real.load_language_model().model
-    except WeightsUnavailable as error:
-        pytest.skip(str(error))
 
 
 def test_a_full_budget_is_dense_attention_and_the_account_says_so():
@@ -79,7 +70,9 @@ def test_the_operator_refuses_what_is_no_whole_sequence():
         operator(query, key, value)
 
 
-def test_the_copy_text_says_its_passage_twice(model):
+@pytest.mark.weights
+@pytest.mark.usefixtures("smollm2")
+def test_the_copy_text_says_its_passage_twice():
     text = real.make_copy_text(3000, 1)
     first = text[-real.DISTANCE - real.COPIED : -real.DISTANCE]
     assert len(text) == 3000
@@ -91,8 +84,9 @@ def test_the_copy_text_says_its_passage_twice(model):
         real.make_copy_text(4096, 99)
 
 
-def test_the_real_model_with_a_budget_for_all_is_the_real_model(model):
-    token_ids = real.load_tokens()[None, :300]
+@pytest.mark.weights
+def test_the_real_model_with_a_budget_for_all_is_the_real_model(smollm2):
+    model, token_ids = smollm2.model, real.load_tokens()[None, :300]
     with torch.inference_mode():
         dense = model(token_ids)
         centers = real.key_centers(model, token_ids[0, :100])
@@ -102,7 +96,9 @@ def test_the_real_model_with_a_budget_for_all_is_the_real_model(model):
     torch.testing.assert_close(found, dense, rtol=1e-3, atol=2e-3)
 
 
-def test_a_small_real_run_adds_up(model, monkeypatch):
+@pytest.mark.weights
+@pytest.mark.usefixtures("smollm2")
+def test_a_small_real_run_adds_up(monkeypatch):
     monkeypatch.setattr(real, "DISTANCE", 200)
     monkeypatch.setattr(real, "COPIED", 60)
     monkeypatch.setattr(real, "QUERIES_AT_ONCE", 64)

@@ -295,11 +295,7 @@ SELECTORS: dict[str, Callable[..., Selection]] = {
 
 
 def make_selector(name: str, **options: object) -> Selector:
-    """A selector with its options filled in.
-
-    Raises:
-        ValueError: if there is no selector of this name.
-    """
+    """A selector with its options filled in; ``ValueError`` if there is none of this name."""
     if name not in SELECTORS:
         raise ValueError(f"a selector is one of {list(SELECTORS)}, got {name!r}")
     return partial(SELECTORS[name], **options)
@@ -387,13 +383,9 @@ def _recent_members(
     last: Int[Tensor, "Q"],
     members: int,
 ) -> tuple[Tensor, Tensor]:
-    """The newest keys up to ``last`` with the code of the query, for each of its codes.
+    """Newest keys up to ``last`` in the query's buckets ``(B, H, L, Q, P * members)``; which exist.
 
-    Keys are sorted by code, then place; the members wanted stand just before where the query's own
-    code and ``last`` would be sorted in.
-
-    Returns:
-        Keys ``(B, H, L, Q, P * members)``, and which of them exist.
+    Keys are sorted by code, then place; those wanted stand just before the code and ``last``.
     """
     n = key_code.shape[-1]
     ordered = (key_code * n + torch.arange(n, device=last.device)).sort(dim=-1).values
