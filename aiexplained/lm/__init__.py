@@ -4,7 +4,12 @@ from aiexplained.lm.fit import fit, mean_loss, next_token_loss, sample_windows
 from aiexplained.lm.generate import generate, next_token, nucleus_probabilities
 from aiexplained.lm.kv_cache import KVCache
 from aiexplained.lm.score import log_likelihood, perplexity
-from aiexplained.lm.tokenizer import Tokenizer, encode_documents, train_tokenizer
+from aiexplained.lm.tokenizer import (
+    Tokenizer,
+    encode_characters,
+    encode_documents,
+    train_tokenizer,
+)
 from aiexplained.lm.transformer import Transformer, TransformerConfig
 from aiexplained.lm.weights import load_gguf, load_safetensors
 
@@ -13,6 +18,7 @@ __all__ = [
     "Tokenizer",
     "Transformer",
     "TransformerConfig",
+    "encode_characters",
     "encode_documents",
     "fit",
     "generate",

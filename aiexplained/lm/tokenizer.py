@@ -238,3 +238,30 @@ def _to_list(ids: Iterable[int] | Int[Tensor, "T"]) -> list[int]:
             raise ValueError(f"decode takes one row of ids, got shape {tuple(ids.shape)}")
         return [int(i) for i in ids.tolist()]
     return [int(i) for i in ids]
+
+
+def encode_characters(
+    train: Sequence[str], validation: Sequence[str]
+) -> tuple[Int[Tensor, "N"], Int[Tensor, "M"], str]:
+    """Documents as one id a character, a blank line between two.
+
+    Args:
+        train: Documents to train on.
+        validation: Documents to judge by.
+
+    Returns:
+        Ids of both, and the alphabet: the characters of both, sorted, in the order of their ids.
+
+    Raises:
+        ValueError: if a side has no character.
+
+    >>> encode_characters(["ba"], ["abba"])[1:]
+    (tensor([0, 1, 1, 0]), 'ab')
+    """
+    texts = ["\n\n".join(documents) for documents in (train, validation)]
+    if not all(texts):
+        raise ValueError("both sides need at least one character")
+    alphabet = "".join(sorted(set("".join(texts))))
+    ids = {character: i for i, character in enumerate(alphabet)}
+    one, other = (torch.tensor([ids[c] for c in text]) for text in texts)
+    return one, other, alphabet

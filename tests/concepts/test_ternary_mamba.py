@@ -5,11 +5,11 @@ from __future__ import annotations
 import copy
 import math
 
-import aiexplained_kernels as kernels
 import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
+import aiexplained_kernels as kernels
 from aiexplained.concepts.ternary_mamba import (
     LearnedScale,
     Mamba2,
@@ -21,7 +21,7 @@ from aiexplained.concepts.ternary_mamba import (
     train_ternary,
     zero_share,
 )
-from aiexplained.nn import Projection, ternarize
+from aiexplained.nn import Projection
 
 BATCH, T, V = 2, 37, 11
 SIZES = Mamba2Config(vocab_size=V, d_model=24, n_layers=2, d_state=5, head_dim=8, chunk_size=16)
@@ -128,7 +128,6 @@ def test_rounded_for_good_and_rounded_in_use_are_the_same_model(model, tokens):
     torch.testing.assert_close(in_use(tokens), for_good(tokens))
     assert not torch.allclose(for_good(tokens), model(tokens))
     for projection in projections(for_good).values():
-        _, scale = ternarize(dict(projections(model))["blocks.0.in_proj"].weight, GROUP)
         assert projection.weight.unique().numel() > 3  # a scale for each group, not one for all
         for group in projection.weight.split(GROUP, dim=1):
             assert all(len(row.abs().unique()) <= 2 for row in group)

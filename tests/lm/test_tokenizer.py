@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
-from aiexplained.lm import Tokenizer, encode_documents, train_tokenizer
+from aiexplained.lm import Tokenizer, encode_characters, encode_documents, train_tokenizer
 
 MESSAGES = [{"role": "user", "content": "the cat?"}, {"role": "assistant", "content": "sat\n"}]
 DEFAULT = "{{ '<|im_start|>system\nYou are a cat<|im_end|>\n' }}"
@@ -123,3 +123,15 @@ def test_documents_are_joined_by_the_token_that_ends_a_text() -> None:
 def test_a_vocabulary_without_room_for_merges_is_refused() -> None:
     with pytest.raises(ValueError, match="more than 257, got 257"):
         train_tokenizer(TEXTS, vocab_size=257)
+
+
+def test_characters_share_one_alphabet_and_documents_keep_apart():
+    train, validation, alphabet = encode_characters(["abc", "cab"], ["bad"])
+    assert alphabet == "\nabcd"
+    assert "".join(alphabet[i] for i in train) == "abc\n\ncab"
+    assert "".join(alphabet[i] for i in validation) == "bad"
+
+
+def test_characters_need_text_on_both_sides():
+    with pytest.raises(ValueError, match="both sides need at least one character"):
+        encode_characters(["a"], [])

@@ -82,7 +82,7 @@ class PrefixEngine:
         if not slots:
             return self.model.make_cache()
         blocks = self.pool[:, :, list(slots)]  # [L, 2, n, H_kv, block, D]
-        L, _, n, H, b, D = blocks.shape  # noqa: N806
+        L, _, n, H, b, D = blocks.shape
         joined = blocks.permute(0, 1, 3, 2, 4, 5).reshape(L, 2, 1, H, n * b, D)
         return KVCache.from_layers([(key, value) for key, value in joined])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from typing import cast
 
 import torch
 from jaxtyping import Float, Int
@@ -107,12 +108,12 @@ class Mamba2Block(nn.Module):
         self, stream: Float[Tensor, "B T C"], state: LayerState, ssd: SSDOperator
     ) -> Float[Tensor, "B T C"]:
         """Add the layer's output to the stream, and carry ``state`` on to the last token."""
-        z, *scanned = self.recurrence(self.norm(stream), state)
-        x, dt, A, B, C = scanned
+        z, x, dt, A, B, C = self.recurrence(self.norm(stream), state)
         y, state.ssm = ssd(x, dt, A, B, C, initial_state=state.ssm)
         y = (y + self.D[:, None, None] * x).transpose(1, 2).flatten(2)
         gated = rms_norm(y * silu(z), self.gated_norm.weight, eps=NORM_EPS)
-        return stream + self.out_proj(gated)
+        added: Tensor = self.out_proj(gated)
+        return stream + added
 
     def recurrence(self, stream: Float[Tensor, "B T C"], state: LayerState) -> tuple[Tensor, ...]:
         """The gate ``z``, and what the recurrence is made of: ``x, dt, A, B, C``.
@@ -157,11 +158,16 @@ class Mamba2(nn.Module):
         self.norm = RMSNorm(config.d_model, NORM_EPS)
         self._draw(torch.Generator().manual_seed(seed))
 
+    @property
+    def layers(self) -> list[Mamba2Block]:
+        """The layers, from the first to the last."""
+        return [cast("Mamba2Block", block) for block in self.blocks]
+
     @torch.no_grad()
     def _draw(self, generator: torch.Generator) -> None:
         config = self.config
         self.embedding.normal_(std=0.02, generator=generator)
-        for block in self.blocks:
+        for block in self.layers:
             block.in_proj.weight.normal_(std=(3 * config.d_model) ** -0.5, generator=generator)
             width = 3 * config.d_inner * config.n_layers
             block.out_proj.weight.normal_(std=width**-0.5, generator=generator)
@@ -200,12 +206,12 @@ class Mamba2(nn.Module):
         Raises:
             ValueError: if there is not one state a layer.
         """
-        layers = self.make_state(len(tokens)) if state is None else state
-        if len(layers) != len(self.blocks):
-            raise ValueError(f"state must have {len(self.blocks)} layers, got {len(layers)}")
+        state = self.make_state(len(tokens)) if state is None else state
+        if len(state) != len(self.blocks):
+            raise ValueError(f"state must have {len(self.blocks)} layers, got {len(state)}")
         chunks: SSDOperator = partial(chunk_ssd, chunk_size=self.config.chunk_size)
         ssd = recurrent_ssd if tokens.shape[1] == 1 else chunks
         stream = embedding(tokens, self.embedding)
-        for block, layer in zip(self.blocks, layers, strict=True):
-            stream = block(stream, layer, ssd)
+        for block, kept in zip(self.layers, state, strict=True):
+            stream = block(stream, kept, ssd)
         return linear(self.norm(stream), self.embedding)

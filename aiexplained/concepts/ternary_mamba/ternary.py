@@ -1,4 +1,4 @@
-"""Ternary projections: rounded as they are used, with a recomputed or a learned scale, or packed."""
+"""Ternary projections: rounded in use, with recomputed or learned scales, or packed for good."""
 
 from __future__ import annotations
 
@@ -106,12 +106,15 @@ class LearnedScale(nn.Module):
         super().__init__()
         self.group_size, self.gradient, self.log = group_size, gradient, log
         _, scale = ternarize(weight.detach(), group_size)
-        self.stored = nn.Parameter(scale.clamp_min(1e-8).log() if log else scale)
+        flat = scale.flatten()  # one axis: like gains and biases, scales have no weight decay
+        self.stored = nn.Parameter(flat.clamp_min(1e-8).log() if log else flat)
+        self.n_rows = len(weight)
 
     @property
     def scale(self) -> Float[Tensor, "N G"]:
         """Scales as they stand."""
-        return self.stored.exp() if self.log else self.stored
+        flat = self.stored.exp() if self.log else self.stored
+        return flat.unflatten(0, (self.n_rows, -1))
 
     def round(self, weight: Float[Tensor, "N K"]) -> Float[Tensor, "N K"]:
         """The ternary weight, -1, 0 and 1, with the gradient of the clipped ratio."""

@@ -1,0 +1,172 @@
+"""What is recorded of models that we train: losses, zeros over the steps, weights on their way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+
+from aiexplained.concepts.ternary_mamba.model import Mamba2
+from aiexplained.concepts.ternary_mamba.perturb import measure_travel
+from aiexplained.concepts.ternary_mamba.ternary import (
+    learn_scales,
+    round_weights,
+    train_ternary,
+    zero_share,
+)
+from aiexplained.concepts.ternary_mamba.training import (
+    CURVE_LEN,
+    distillation_loss,
+    held_out_loss,
+    load_checkpoint,
+    load_text,
+    make_model,
+    train,
+)
+
+GROUP_SIZE = 128
+OTHER_GROUPS = (16, 32, 64, None)
+SMALL_WIDTH = 48
+"""Width of a full-precision model whose file is as large as the ternary one."""
+PATCH = (16, 64)
+"""Rows and columns of the weights that the page shows."""
+
+
+def measure_training(*, seed: int, base_steps: int, steps: int, lr: float) -> dict[str, Any]:
+    """A checkpoint in full precision, and what becomes of it and of models without one.
+
+    Args:
+        seed: Of the weights; windows follow from it, the same for all arms of a stage.
+        base_steps: Steps behind the checkpoint.
+        steps: Steps of every arm that starts from it.
+        lr: Peak learning rate of those arms; from nothing it is ``LEARNING_RATE``.
+
+    Returns:
+        ``checkpoint`` and ``rounded`` (by group size): losses in nats a character. ``arms``: by
+        name ``loss``, ``curve`` (pairs of a step and a loss on part of the held-out text) and
+        ``bytes_ratio`` where it is not 1.
+    """
+    run = _Arms(seed=seed, base_steps=base_steps, steps=steps, lr=lr)
+    teacher = load_checkpoint(seed, base_steps).eval().requires_grad_(False)
+    distill = {"loss": distillation_loss(teacher)}
+    run.go_on("continued in full")
+    run.go_on("distilled", prepare=_ternary(GROUP_SIZE), **distill)
+    run.go_on("not distilled", prepare=_ternary(GROUP_SIZE))
+    for group_size in OTHER_GROUPS:
+        name = f"distilled, groups of {group_size or 'a row'}"
+        run.go_on(name, prepare=_ternary(group_size), **distill)
+    run.start("ternary from nothing, as many steps", steps, prepare=_ternary(GROUP_SIZE))
+    run.start("ternary from nothing, all steps", base_steps + steps, prepare=_ternary(GROUP_SIZE))
+    run.start("full from nothing, all steps", base_steps + steps)
+    run.start("small, full, all steps", base_steps + steps, d_model=SMALL_WIDTH)
+    rounded = {}
+    for group_size in (GROUP_SIZE, *OTHER_GROUPS):
+        model = load_checkpoint(seed, base_steps)
+        round_weights(model, group_size)
+        rounded[str(group_size or "row")] = held_out_loss(model)
+    return {"checkpoint": held_out_loss(teacher), "rounded": rounded, "arms": run.arms}
+
+
+def _ternary(group_size: int | None) -> Callable[[nn.Module], None]:
+    return lambda model: train_ternary(model, group_size)
+
+
+class _Arms:
+    """Trains one model after the other and keeps what is to be recorded."""
+
+    def __init__(self, *, seed: int, base_steps: int, steps: int, lr: float) -> None:
+        self.seed, self.base_steps, self.steps, self.lr = seed, base_steps, steps, lr
+        self.arms: dict[str, Any] = {}
+
+    def go_on(
+        self, name: str, *, prepare: Callable[[nn.Module], None] | None = None, **options: Any
+    ) -> None:
+        """From the checkpoint, on windows that it has not seen."""
+        model = load_checkpoint(self.seed, self.base_steps)
+        self._run(name, model, prepare, steps=self.steps, seed=1000 + self.seed, lr=self.lr,
+                  **options)  # fmt: skip
+
+    def start(
+        self,
+        name: str,
+        steps: int,
+        *,
+        prepare: Callable[[nn.Module], None] | None = None,
+        d_model: int = 128,
+    ) -> None:
+        """From random weights."""
+        model = make_model(d_model=d_model, seed=self.seed)
+        self._run(name, model, prepare, steps=steps, seed=self.seed)
+
+    def _run(
+        self,
+        name: str,
+        model: nn.Module,
+        prepare: Callable[[nn.Module], None] | None,
+        **options: Any,
+    ) -> None:
+        if prepare is not None:
+            prepare(model)
+        curve: list[tuple[int, float]] = []
+        train(model, look=lambda step: curve.append((step, held_out_loss(model, CURVE_LEN))),
+              **options)  # fmt: skip
+        self.arms[name] = {"loss": held_out_loss(model), "curve": curve}
+
+
+SCALES: dict[str, dict[str, Any]] = {
+    "recomputed": {},
+    "learned": {"gradient": "naive"},
+    "learned, LSQ": {"gradient": "lsq"},
+    "learned as a logarithm": {"gradient": "naive", "log": True},
+}
+"""Where scales come from: arguments of :func:`learn_scales`; none where they are recomputed."""
+
+
+def measure_scales(
+    *, seed: int, scale: str, base_steps: int, steps: int, lr: float, weight_decay: float
+) -> dict[str, Any]:
+    """Share of zeros while a checkpoint is trained with ternary weights.
+
+    Args:
+        seed: As of :func:`measure_training`.
+        scale: A name in :data:`SCALES`.
+        base_steps: As there.
+        steps: As there.
+        lr: As there; scales have the same.
+        weight_decay: Of the weights behind the rounded ones; scales have none.
+
+    Returns:
+        ``zeros``: pairs of a step and the share of zeros, from 0 to 1; ``loss`` in the end; and
+        ``codes``: for every point the patch of the first layer, a row a string of ``-0+``.
+    """
+    if scale not in SCALES:
+        raise ValueError(f"scale must be one of {', '.join(SCALES)}; got {scale!r}")
+    model = load_checkpoint(seed, base_steps)
+    if SCALES[scale]:
+        learn_scales(model, GROUP_SIZE, **SCALES[scale])
+    else:
+        train_ternary(model, GROUP_SIZE)
+    zeros: list[tuple[int, float]] = []
+    train(
+        model, steps=steps, seed=1000 + seed, lr=lr, weight_decay=weight_decay,
+        look=lambda step: zeros.append((step, zero_share(model, GROUP_SIZE))),
+    )  # fmt: skip
+    return {"zeros": zeros, "loss": held_out_loss(model)}
+
+
+def measure_errors(*, seed: int, base_steps: int, n_tokens: int, size: float) -> dict[str, Any]:
+    """How errors in the recurrence of a trained model travel, see :func:`measure_travel`.
+
+    Args:
+        seed: Of the model and of the random errors.
+        base_steps: As of :func:`measure_training`.
+        n_tokens: Length of the text.
+        size: Relative size of the errors.
+
+    Returns:
+        ``heads``: what :func:`measure_travel` gives.
+    """
+    model, text = load_checkpoint(seed, base_steps), load_text().held_out[:n_tokens]
+    assert isinstance(model, Mamba2)
+    return {"heads": measure_travel(model, text, size=size, seed=seed)}
