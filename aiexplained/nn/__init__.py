@@ -11,11 +11,14 @@ from aiexplained.nn.block_list import block_list_mask, reference_block_list_atte
 from aiexplained.nn.feedforward import swiglu
 from aiexplained.nn.gated_delta import check_gated_delta_rule, reference_gated_delta_rule
 from aiexplained.nn.norm import rms_norm
+from aiexplained.nn.projection import Multiply, Projection
 from aiexplained.nn.rotary import apply_rotary, rotary_cos_sin
 from aiexplained.nn.ternary import reference_ternary_linear, ternarize
 
 __all__ = [
     "AttentionOperator",
+    "Multiply",
+    "Projection",
     "apply_rotary",
     "block_list_mask",
     "causal_mask",
