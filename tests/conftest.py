@@ -17,6 +17,7 @@ from aiexplained_kernels import _native
 
 if TYPE_CHECKING:
     from aiexplained.hub import Pretrained
+    from aiexplained.lm import ByteClassifier
 
 # Signatures such as Float[Tensor, "B T D"] are enforced under test only.
 jaxtyping.install_import_hook(
@@ -80,6 +81,17 @@ def smollm2() -> Pretrained:
 
     try:
         return load_pretrained("smollm2-135m")
+    except WeightsUnavailable as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def byte_classifier() -> ByteClassifier:
+    """The Mamba of typeseg in float32; skips where its package is not installed."""
+    from aiexplained.hub import load_byte_classifier
+
+    try:
+        return load_byte_classifier()
     except WeightsUnavailable as error:
         pytest.skip(str(error))
 

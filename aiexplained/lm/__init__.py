@@ -1,5 +1,11 @@
-"""The one language model that tiny training runs and real weights share."""
+"""The one language model that tiny training runs and real weights share, and a byte classifier."""
 
+from aiexplained.lm.byte_classifier import (
+    ByteClassifier,
+    ByteClassifierConfig,
+    load_byte_classifier,
+    selective_scan,
+)
 from aiexplained.lm.fit import fit, mean_loss, next_token_loss, sample_windows
 from aiexplained.lm.generate import generate, next_token, nucleus_probabilities
 from aiexplained.lm.kv_cache import KVCache
@@ -14,6 +20,8 @@ from aiexplained.lm.transformer import Transformer, TransformerConfig
 from aiexplained.lm.weights import load_gguf, load_safetensors
 
 __all__ = [
+    "ByteClassifier",
+    "ByteClassifierConfig",
     "KVCache",
     "Tokenizer",
     "Transformer",
@@ -22,6 +30,7 @@ __all__ = [
     "encode_documents",
     "fit",
     "generate",
+    "load_byte_classifier",
     "load_gguf",
     "load_safetensors",
     "log_likelihood",
@@ -31,5 +40,6 @@ __all__ = [
     "nucleus_probabilities",
     "perplexity",
     "sample_windows",
+    "selective_scan",
     "train_tokenizer",
 ]

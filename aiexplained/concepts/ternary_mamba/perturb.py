@@ -109,8 +109,10 @@ def relative_error(
         perturbed: As they are.
     """
     usual = states.norm(dim=1).square().mean().sqrt()
-    error: Tensor = (perturbed - states).norm(dim=1)
-    return error / usual.clamp_min(torch.finfo(states.dtype).tiny)
+    error: Tensor = (perturbed - states).norm(dim=1) / usual.clamp_min(
+        torch.finfo(states.dtype).tiny
+    )
+    return error
 
 
 @torch.inference_mode()

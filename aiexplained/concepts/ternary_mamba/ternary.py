@@ -113,8 +113,8 @@ class LearnedScale(nn.Module):
     @property
     def scale(self) -> Float[Tensor, "N G"]:
         """Scales as they stand."""
-        flat = self.stored.exp() if self.log else self.stored
-        return flat.unflatten(0, (self.n_rows, -1))
+        flat: Tensor = self.stored.exp() if self.log else self.stored
+        return flat.view(self.n_rows, -1)
 
     def round(self, weight: Float[Tensor, "N K"]) -> Float[Tensor, "N K"]:
         """The ternary weight, -1, 0 and 1, with the gradient of the clipped ratio."""

