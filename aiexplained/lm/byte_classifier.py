@@ -70,9 +70,9 @@ class ByteClassifierConfig:
 def selective_scan(
     u: Float[Tensor, "B T D"],
     dt: Float[Tensor, "B T D"],
-    A: Float[Tensor, "D N"],  # noqa: N803
-    B: Float[Tensor, "B T N"],  # noqa: N803
-    C: Float[Tensor, "B T N"],  # noqa: N803
+    A: Float[Tensor, "D N"],
+    B: Float[Tensor, "B T N"],
+    C: Float[Tensor, "B T N"],
 ) -> Float[Tensor, "B T D"]:
     """Mamba's recurrence in both directions: the sum of two scans.
 
@@ -133,7 +133,7 @@ class MambaLayer(nn.Module):
         c, project = self.config, self.projections
         u, z = project["in"](self.norm(x)).chunk(2, dim=-1)
         u = functional.silu(self._convolve(u))
-        r, B, C = project["x"](u).split((c.dt_rank, c.d_state, c.d_state), dim=-1)  # noqa: N806
+        r, B, C = project["x"](u).split((c.dt_rank, c.d_state, c.d_state), dim=-1)
         dt = functional.softplus(project["dt"](r)) + _DT_MIN
         y = selective_scan(u, dt, -self.log_rate.exp(), B, C) + 2 * self.skip * u  # once a scan
         out: Tensor = x + project["out"](y * functional.silu(z))

@@ -13,7 +13,7 @@ import aiexplained_kernels as kernels
 from aiexplained.concepts.ternary_mamba import (
     LearnedScale,
     Mamba2,
-    Mamba2Config,
+    Mamba2Shape,
     learn_scales,
     pack_model,
     projections,
@@ -24,13 +24,13 @@ from aiexplained.concepts.ternary_mamba import (
 from aiexplained.nn import Projection
 
 BATCH, T, V = 2, 37, 11
-SIZES = Mamba2Config(vocab_size=V, d_model=24, n_layers=2, d_state=5, head_dim=8, chunk_size=16)
+SIZES = Mamba2Shape(vocab_size=V, d_model=24, n_layers=2, d_state=5, head_dim=8)
 GROUP = 32
 
 
 @pytest.fixture
 def model():
-    model = Mamba2(SIZES, seed=1).double()
+    model = Mamba2(SIZES, chunk_size=16, seed=1).double()
     with torch.no_grad():  # as initialized, a fresh model hardly listens to its input
         for block in model.blocks:
             block.dt_bias.normal_(generator=torch.Generator().manual_seed(2))
@@ -182,7 +182,7 @@ def test_a_larger_learned_scale_makes_more_zeros(model):
 
 def test_about_three_weights_in_ten_of_a_fresh_model_are_zero():
     """P(|w| < E|w| / 2) of a normal weight is erf(1 / (2 sqrt(pi))) = 0.310."""
-    model = Mamba2(Mamba2Config(vocab_size=V, d_model=96))
+    model = Mamba2(Mamba2Shape(vocab_size=V, d_model=96, n_layers=3, d_state=16, head_dim=32))
     count = sum(p.weight.numel() for p in projections(model).values())
     share = math.erf(0.5 / math.sqrt(math.pi))
     # The mean of a group of 32 is itself random, which adds to the share, not to its deviation.
@@ -204,10 +204,8 @@ def test_a_packed_model_decodes_what_the_rounded_one_does(model, tokens, kernel)
 
 
 def test_bad_arguments_are_named(model, tokens):
-    with pytest.raises(ValueError, match="head_dim must divide the inner width 48, got 7"):
-        Mamba2Config(vocab_size=V, d_model=24, head_dim=7)
-    with pytest.raises(ValueError, match="all sizes must be positive"):
-        Mamba2Config(vocab_size=0)
+    with pytest.raises(ValueError, match="n_groups must be 1 here, got 2"):
+        Mamba2(Mamba2Shape(d_model=24, n_layers=2, head_dim=8, n_groups=2))
     with pytest.raises(ValueError, match="state must have 2 layers, got 1"):
         model(tokens, model.make_state(BATCH)[:1])
     with pytest.raises(ValueError, match="no Projection in the Linear"):

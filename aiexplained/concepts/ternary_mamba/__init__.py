@@ -1,6 +1,7 @@
 """Ternary Mamba."""
 
-from aiexplained.concepts.ternary_mamba.model import LayerState, Mamba2, Mamba2Block, Mamba2Config
+from aiexplained.concepts.ternary_mamba.account import SHAPES, Mamba2Shape
+from aiexplained.concepts.ternary_mamba.model import LayerState, Mamba2, Mamba2Block
 from aiexplained.concepts.ternary_mamba.ternary import (
     LearnedScale,
     PackedProjection,

@@ -135,7 +135,7 @@ def _fixed(fix: Fix, moments: Mapping[str, Tensor]) -> Rule:
 
 def _parts(model: Mamba2) -> Iterator[tuple[str, Rule]]:
     """For each part of the projections, a rule that rounds it and nothing else."""
-    sizes, start = model.config.rows, 0
+    sizes, start = model.shape.in_rows, 0
     for name, size in sizes.items():
         yield name, _only("in_proj", slice(start, start + size))
         start += size

@@ -12,7 +12,8 @@ from jaxtyping import Int
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, kl_div, log_softmax
 
-from aiexplained.concepts.ternary_mamba.model import Mamba2, Mamba2Config
+from aiexplained.concepts.ternary_mamba.account import Mamba2Shape
+from aiexplained.concepts.ternary_mamba.model import Mamba2
 from aiexplained.data.corpora import load_corpus
 from aiexplained.lm import (
     Transformer,
@@ -68,8 +69,10 @@ def make_model(*, d_model: int = 128, seed: int) -> Mamba2:
         d_model: Its width.
         seed: Of its weights.
     """
-    config = Mamba2Config(load_text().vocab_size, d_model=d_model)
-    return Mamba2(config, seed=seed)
+    shape = Mamba2Shape(
+        d_model, n_layers=3, d_state=16, head_dim=32, vocab_size=load_text().vocab_size
+    )
+    return Mamba2(shape, seed=seed)
 
 
 def distillation_loss(teacher: nn.Module, *, share: float = 0.5, temperature: float = 2.0) -> Loss:
