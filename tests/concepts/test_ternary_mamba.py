@@ -155,7 +155,7 @@ def test_the_lsq_gradient_of_a_scale_is_the_published_one():
     grad = (out.mT @ x).detach()
     ratio = weight.detach() / learned.scale.detach()
     ternary, inside = ratio.clamp(-1, 1).round(), ratio.abs() < 1
-    expected = (grad * torch.where(inside, ternary - ratio, ternary)).sum(dim=1, keepdim=True)
+    expected = (grad * torch.where(inside, ternary - ratio, ternary)).sum(dim=1)
     torch.testing.assert_close(learned.stored.grad, expected)
     torch.testing.assert_close(weight.grad, grad * inside)
 
@@ -168,7 +168,7 @@ def test_a_naive_scale_is_a_factor_and_the_weight_gets_the_whole_gradient():
     (learned(x, weight) * out).sum().backward()
     grad = (out.mT @ x).detach()
     ternary = (weight.detach() / learned.scale.detach()).clamp(-1, 1).round()
-    torch.testing.assert_close(learned.stored.grad, (grad * ternary).sum(dim=1, keepdim=True))
+    torch.testing.assert_close(learned.stored.grad, (grad * ternary).sum(dim=1))
     torch.testing.assert_close(weight.grad, grad)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from aiexplained.concepts.ternary_mamba.fixes import FIXES, Fix, second_moments
 from aiexplained.concepts.ternary_mamba.model import Mamba2
@@ -74,16 +75,25 @@ def input_moments(model: nn.Module, n_windows: int = 64) -> dict[str, Float[Tens
         model: A language model.
         n_windows: Windows of the text.
     """
-    seen: dict[str, list[Tensor]] = {}
+    with _Inputs({id(part.weight): name for name, part in matrices(model).items()}) as inputs:
+        model(load_text().train[: n_windows * SEQ_LEN].view(n_windows, SEQ_LEN))
+    return {name: second_moments(torch.cat(rows)) for name, rows in inputs.seen.items()}
 
-    def keep(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
-        return lambda _, inputs: seen.setdefault(name, []).append(inputs[0].flatten(0, -2))
 
-    hooks = [part.register_forward_pre_hook(keep(name)) for name, part in matrices(model).items()]
-    model(load_text().train[: n_windows * SEQ_LEN].view(n_windows, SEQ_LEN))
-    for hook in hooks:
-        hook.remove()
-    return {name: second_moments(torch.cat(rows)) for name, rows in seen.items()}
+class _Inputs(TorchFunctionMode):
+    """Keeps what is multiplied by each of some weights, known by their identity."""
+
+    def __init__(self, names: Mapping[int, str]) -> None:
+        super().__init__()
+        self.names = names
+        self.seen: dict[str, list[Tensor]] = {}
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        if func is nn.functional.linear and id(args[1]) in self.names:
+            self.seen.setdefault(self.names[id(args[1])], []).append(args[0].flatten(0, -2))
+        return func(*args, **(kwargs or {}))
 
 
 def measure_rounding(
