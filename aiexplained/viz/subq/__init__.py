@@ -4,7 +4,8 @@ The matrix is chosen in the browser: ``rules/subq.js`` holds the selectors, ``ru
 what the figure does with them.
 """
 
-from aiexplained.viz.subq.curves import View, curves
+from aiexplained.viz.curves import View
+from aiexplained.viz.subq.curves import curves
 from aiexplained.viz.subq.lengths import length_law
 from aiexplained.viz.subq.matrix import selector_matrix
 from aiexplained.viz.subq.recall import needle_recall
