@@ -122,6 +122,22 @@ def test_more_codes_in_a_byte_come_nearer_to_the_information_in_one():
     assert math.log2(3) + 16 / 128 < bits < 2
 
 
+def test_the_figure_s_numbers_are_those_of_the_accounts():
+    rows = account.measure_sizes(["370M", "1.3B"], (64, 128))
+    assert len(rows) == 2 * 2 * 2
+    sizes = {
+        (r["group_size"], r["tied_head"]): sum(r["ternary"].values()) / 1e6
+        for r in rows
+        if r["size"] == "1.3B"
+    }
+    expected = account.accounts(SHAPES["1.3B"], group_sizes=(64, 128), code_bits=(2,))
+    assert sizes == {(a.group_size, a.tied_head): a.size_mb for a in expected}
+    assert rows[0]["full"] == account.full_size(SHAPES["370M"])
+    assert {r["bits"] for r in rows} == {2.25, 2.125}
+    with pytest.raises(ValueError, match="got \\['7B'\\]"):
+        account.measure_sizes(["7B"])
+
+
 @pytest.mark.parametrize(
     ("sizes", "said"),
     [

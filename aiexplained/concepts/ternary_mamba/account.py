@@ -11,6 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
+from typing import Any
 
 MEGABYTE = 1e6
 PAPER_FULL_MB, PAPER_TERNARY_MB, PAPER_RATIO = 2687, 744, 3.61
@@ -307,3 +308,33 @@ def measure_headline() -> dict[str, float]:
         "bits": chosen[False].bits,
         "tied_mb": chosen[True].size_mb, "tied_ratio": chosen[True].ratio,
     }  # fmt: skip
+
+
+def measure_sizes(
+    names: Sequence[str] = tuple(SHAPES), group_sizes: Sequence[int] = GROUP_SIZES
+) -> list[dict[str, Any]]:
+    """Bytes by term for every model, group size and head: what the figure of sizes draws.
+
+    Args:
+        names: Models, of :data:`SHAPES`.
+        group_sizes: Weights that share a scale.
+
+    Returns:
+        For each combination ``size`` (the name), ``group_size``, ``tied_head``, ``bits`` of a
+        weight of the projections, and bytes by term in ``full`` and ``ternary``.
+
+    Raises:
+        ValueError: if a name is unknown, or as :func:`size_terms`.
+    """
+    unknown = [name for name in names if name not in SHAPES]
+    if unknown:
+        raise ValueError(f"models are {list(SHAPES)}, got {unknown}")
+    return [
+        {
+            "size": name, "group_size": g, "tied_head": tied,
+            "bits": bits_per_weight(SHAPES[name], group_size=g),
+            "full": full_size(SHAPES[name]),
+            "ternary": size_terms(SHAPES[name], group_size=g, tied_head=tied),
+        }
+        for name, g, tied in product(names, group_sizes, (False, True))
+    ]  # fmt: skip
