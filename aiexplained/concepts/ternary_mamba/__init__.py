@@ -1,16 +1,11 @@
 """Ternary Mamba."""
 
-from aiexplained.concepts.ternary_mamba.account import SHAPES, Mamba2Shape
-from aiexplained.concepts.ternary_mamba.model import LayerState, Mamba2, Mamba2Block
-from aiexplained.concepts.ternary_mamba.ternary import (
-    LearnedScale,
-    PackedProjection,
-    learn_scales,
-    multiply_rounded,
-    pack_model,
-    projections,
-    round_weights,
-    spread,
-    train_ternary,
-    zero_share,
-)
+from aiexplained.concepts.ternary_mamba import training
+from aiexplained.concepts.ternary_mamba.account import *
+from aiexplained.concepts.ternary_mamba.fixes import *
+from aiexplained.concepts.ternary_mamba.model import *
+from aiexplained.concepts.ternary_mamba.ternary import *
+from aiexplained.concepts.ternary_mamba.rounding import *
+from aiexplained.concepts.ternary_mamba.measure import *
+from aiexplained.concepts.ternary_mamba.perturb import *
+from aiexplained.concepts.ternary_mamba.studies import STUDIES

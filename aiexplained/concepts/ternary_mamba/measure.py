@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
+import torch
 from torch import nn
 
 from aiexplained.concepts.ternary_mamba.model import Mamba2
 from aiexplained.concepts.ternary_mamba.perturb import measure_travel
 from aiexplained.concepts.ternary_mamba.ternary import (
     learn_scales,
+    projections,
     round_weights,
+    ternary_codes,
     train_ternary,
     zero_share,
 )
 from aiexplained.concepts.ternary_mamba.training import (
     CURVE_LEN,
+    LEARNING_RATE,
     distillation_loss,
     held_out_loss,
     load_checkpoint,
@@ -24,13 +28,18 @@ from aiexplained.concepts.ternary_mamba.training import (
     make_model,
     train,
 )
+from aiexplained.nn import Projection
 
 GROUP_SIZE = 128
 OTHER_GROUPS = (16, 32, 64, None)
 SMALL_WIDTH = 48
 """Width of a full-precision model whose file is as large as the ternary one."""
+FROM_NOTHING = 6e-3
+"""Peak learning rate of ternary models without a checkpoint, the better of two that were tried."""
 PATCH = (16, 64)
-"""Rows and columns of the weights that the page shows."""
+"""Rows and columns of the weights whose way is shown, of those that make ``x`` in layer one."""
+CODES = (12, 48)
+"""Rows and columns of the rounded weights that are kept."""
 
 
 def measure_training(*, seed: int, base_steps: int, steps: int, lr: float) -> dict[str, Any]:
@@ -40,12 +49,13 @@ def measure_training(*, seed: int, base_steps: int, steps: int, lr: float) -> di
         seed: Of the weights; windows follow from it, the same for all arms of a stage.
         base_steps: Steps behind the checkpoint.
         steps: Steps of every arm that starts from it.
-        lr: Peak learning rate of those arms; from nothing it is ``LEARNING_RATE``.
+        lr: Peak learning rate of those arms; from nothing it is ``FROM_NOTHING`` for ternary
+            models, and that of the checkpoint for the others.
 
     Returns:
         ``checkpoint`` and ``rounded`` (by group size): losses in nats a character. ``arms``: by
         name ``loss``, ``curve`` (pairs of a step and a loss on part of the held-out text) and
-        ``bytes_ratio`` where it is not 1.
+        ``parameters``.
     """
     run = _Arms(seed=seed, base_steps=base_steps, steps=steps, lr=lr)
     teacher = load_checkpoint(seed, base_steps).eval().requires_grad_(False)
@@ -97,7 +107,8 @@ class _Arms:
     ) -> None:
         """From random weights."""
         model = make_model(d_model=d_model, seed=self.seed)
-        self._run(name, model, prepare, steps=steps, seed=self.seed)
+        lr = FROM_NOTHING if prepare else LEARNING_RATE
+        self._run(name, model, prepare, steps=steps, seed=self.seed, lr=lr)
 
     def _run(
         self,
@@ -111,7 +122,8 @@ class _Arms:
         curve: list[tuple[int, float]] = []
         train(model, look=lambda step: curve.append((step, held_out_loss(model, CURVE_LEN))),
               **options)  # fmt: skip
-        self.arms[name] = {"loss": held_out_loss(model), "curve": curve}
+        parameters = sum(p.numel() for p in model.parameters())
+        self.arms[name] = {"loss": held_out_loss(model), "curve": curve, "parameters": parameters}
 
 
 SCALES: dict[str, dict[str, Any]] = {
@@ -138,7 +150,7 @@ def measure_scales(
 
     Returns:
         ``zeros``: pairs of a step and the share of zeros, from 0 to 1; ``loss`` in the end; and
-        ``codes``: for every point the patch of the first layer, a row a string of ``-0+``.
+        for seed 0 ``codes``: at each of those steps some rows of the first layer, as ``-0+``.
     """
     if scale not in SCALES:
         raise ValueError(f"scale must be one of {', '.join(SCALES)}; got {scale!r}")
@@ -148,11 +160,55 @@ def measure_scales(
     else:
         train_ternary(model, GROUP_SIZE)
     zeros: list[tuple[int, float]] = []
-    train(
-        model, steps=steps, seed=1000 + seed, lr=lr, weight_decay=weight_decay,
-        look=lambda step: zeros.append((step, zero_share(model, GROUP_SIZE))),
-    )  # fmt: skip
-    return {"zeros": zeros, "loss": held_out_loss(model)}
+    codes: list[list[str]] = []
+
+    def look(step: int) -> None:
+        zeros.append((step, zero_share(model, GROUP_SIZE)))
+        codes.append(_write_codes(model))
+
+    train(model, steps=steps, seed=1000 + seed, lr=lr, weight_decay=weight_decay, look=look)
+    kept = {"codes": codes} if seed == 0 else {}
+    return {"zeros": zeros, "loss": held_out_loss(model), **kept}
+
+
+def _first_rows(model: nn.Module) -> tuple[Projection, slice]:
+    """The input projection of the first layer, and the rows that make ``x``."""
+    projection = projections(model)["blocks.0.in_proj"]
+    start = cast(Mamba2, model).shape.in_rows["z"]
+    return projection, slice(start, None)
+
+
+@torch.no_grad()
+def _write_codes(model: nn.Module) -> list[str]:
+    projection, rows = _first_rows(model)
+    codes = ternary_codes(projection, GROUP_SIZE)[rows][: CODES[0], : CODES[1]]
+    return ["".join("-0+"[int(code) + 1] for code in row) for row in codes]
+
+
+def measure_trace(*, seed: int, base_steps: int, steps: int, lr: float) -> dict[str, Any]:
+    """Some weights on their way, while a checkpoint is trained with rounding in the loop.
+
+    Args:
+        seed: As of :func:`measure_training`; the arm is "distilled".
+        base_steps: As there.
+        steps: As there.
+        lr: As there.
+
+    Returns:
+        ``steps`` and ``weights``: at each of them some rows of the first layer's input projection.
+    """
+    teacher = load_checkpoint(seed, base_steps).eval().requires_grad_(False)
+    model = load_checkpoint(seed, base_steps)
+    train_ternary(model, GROUP_SIZE)
+    projection, rows = _first_rows(model)
+    seen: list[tuple[int, list[list[float]]]] = []
+
+    def look(step: int) -> None:
+        patch = projection.weight.detach()[rows][: PATCH[0], : PATCH[1]]
+        seen.append((step, [[round(w, 4) for w in row] for row in patch.tolist()]))
+
+    train(model, steps=steps, seed=1000 + seed, lr=lr, loss=distillation_loss(teacher), look=look)
+    return {"steps": [step for step, _ in seen], "weights": [weights for _, weights in seen]}
 
 
 def measure_errors(*, seed: int, base_steps: int, n_tokens: int, size: float) -> dict[str, Any]:

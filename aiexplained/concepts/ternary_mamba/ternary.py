@@ -160,6 +160,18 @@ def learn_scales(
 
 
 @torch.no_grad()
+def ternary_codes(projection: Projection, group_size: int | None = 128) -> Float[Tensor, "N K"]:
+    """A projection's weight as -1, 0 and 1, as it stands.
+
+    Args:
+        projection: With learned scales, or without.
+        group_size: Where scales are recomputed: weights that share one.
+    """
+    if isinstance(projection.multiply, LearnedScale):
+        return projection.multiply.round(projection.weight)
+    return ternarize(projection.weight, group_size)[0]
+
+
 def zero_share(model: nn.Module, group_size: int | None = 128) -> float:
     """Share of the projections' weights that are rounded to zero, from 0 to 1.
 
@@ -167,16 +179,8 @@ def zero_share(model: nn.Module, group_size: int | None = 128) -> float:
         model: Its weights are rounded as they stand, with learned scales where there are some.
         group_size: Where scales are recomputed: weights that share one.
     """
-    zeros, total = 0, 0
-    for projection in projections(model).values():
-        learned = projection.multiply
-        if isinstance(learned, LearnedScale):
-            ternary = learned.round(projection.weight)
-        else:
-            ternary, _ = ternarize(projection.weight, group_size)
-        zeros += int((ternary == 0).sum())
-        total += ternary.numel()
-    return zeros / total
+    codes = [ternary_codes(projection, group_size) for projection in projections(model).values()]
+    return sum(int((c == 0).sum()) for c in codes) / sum(c.numel() for c in codes)
 
 
 class PackedProjection(nn.Module):
