@@ -34,7 +34,8 @@
     const { codes, scales } = rule.ternarize(weights, columns, size);
     const before = rule.ternarize(patch(0), columns, size).codes;
     const perRow = columns / size;
-    const scaleOf = (i) => scales[Math.floor(i / columns) * perRow + Math.floor((i % columns) / size)];
+    const groupOf = (i) => Math.floor(i / columns) * perRow + Math.floor((i % columns) / size);
+    const scaleOf = (i) => scales[groupOf(i)];
     const rounded = weights.map((_, i) => scaleOf(i) * codes[i]);
     drawImage(args.weights, weights, [rows, columns]);
     drawImage(args.rounded, rounded, [rows, columns]);
