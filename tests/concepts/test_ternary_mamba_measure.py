@@ -99,7 +99,9 @@ def test_a_learned_scale_leaves_the_weights_behind_when_these_decay():
     """Without a pull on the scale, strong decay of the weights makes more of them zero."""
 
     def zeros(scale):
-        run = measure_scales(seed=0, scale=scale, weight_decay=8.0, **{**STEPS, "steps": 20, "lr": 1e-2})
+        run = measure_scales(
+            seed=0, scale=scale, weight_decay=8.0, **{**STEPS, "steps": 20, "lr": 1e-2}
+        )
         return run["zeros"][-1][1]
 
     assert zeros("learned, LSQ") > zeros("recomputed") + 0.05

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from typing import Any, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from aiexplained.concepts.ternary_mamba.model import Mamba2
-from aiexplained.concepts.ternary_mamba.perturb import measure_travel
+from aiexplained.concepts.ternary_mamba.perturb import HeadInput, head_inputs, measure_travel
 from aiexplained.concepts.ternary_mamba.ternary import (
     learn_scales,
     projections,
@@ -226,3 +226,34 @@ def measure_errors(*, seed: int, base_steps: int, n_tokens: int, size: float) ->
     model, text = load_checkpoint(seed, base_steps), load_text().held_out[:n_tokens]
     assert isinstance(model, Mamba2)
     return {"heads": measure_travel(model, text, size=size, seed=seed)}
+
+
+def measure_heads(*, seed: int, base_steps: int, n_tokens: int) -> dict[str, Any]:
+    """What the recurrence of three heads of a trained model is made of, for a figure.
+
+    Args:
+        seed: As of :func:`measure_training`.
+        base_steps: As there.
+        n_tokens: Length of the text.
+
+    Returns:
+        ``heads``: those of a short, a middle and a long memory (the second shortest, the median and
+        the second longest), each with ``half_life``, ``decay``, ``dt``, ``B`` and ``x``, in the
+        channel of the largest input; numbers to four digits.
+    """
+    model, text = load_checkpoint(seed, base_steps), load_text().held_out[:n_tokens]
+    assert isinstance(model, Mamba2)
+    found = []
+    for decay, dt, B, x in head_inputs(model, text).values():
+        head = HeadInput(decay, dt, B, x[:, int(x.square().mean(dim=0).argmax())])
+        found.append({"half_life": head.half_life, "decay": decay,
+                      "dt": _digits(head.dt), "B": _digits(head.B), "x": _digits(head.x)})  # fmt: skip
+    found.sort(key=lambda head: head["half_life"])
+    return {"heads": [found[1], found[len(found) // 2], found[-2]]}
+
+
+def _digits(values: Tensor) -> list[Any]:
+    """Numbers to four digits, as nested lists."""
+    if values.ndim > 1:
+        return [_digits(row) for row in values]
+    return [float(f"{value:.4g}") for value in values.tolist()]

@@ -115,6 +115,24 @@ def relative_error(
     return error
 
 
+def compare_states(head: HeadInput, other: HeadInput) -> dict[str, list[float]]:
+    """Length of the states of two recurrences after each token, and how far apart they are.
+
+    Args:
+        head: As it should be.
+        other: As it is.
+
+    Returns:
+        ``norm``, ``perturbed``, and ``error``, see :func:`relative_error`.
+    """
+    states, off = run_states(head), run_states(other)
+    return {
+        "norm": states.norm(dim=1).tolist(),
+        "perturbed": off.norm(dim=1).tolist(),
+        "error": relative_error(states, off).tolist(),
+    }
+
+
 @torch.inference_mode()
 def head_inputs(
     model: Mamba2, tokens: Int[Tensor, "T"]

@@ -55,6 +55,11 @@ STUDIES = (
         f"{_MEASURE}:measure_errors",
         tuple({"seed": seed, "base_steps": 600, "n_tokens": 512, "size": 0.1} for seed in _SEEDS),
     ),
+    Study(
+        "heads",
+        f"{_MEASURE}:measure_heads",
+        ({"seed": 0, "base_steps": 600, "n_tokens": 200},),
+    ),
     Study("trace", f"{_MEASURE}:measure_trace", ({"seed": 0, **_RUN},)),
     Study(
         "decode",

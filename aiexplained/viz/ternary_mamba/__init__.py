@@ -1,7 +1,13 @@
-"""The figures of the page on Ternary Mamba. They take plain numbers."""
+"""The figures of the page on Ternary Mamba. They take plain numbers.
 
+Two of them run in the browser: ``rules/ternary_mamba.js`` rounds weights and runs a state,
+``rules/ternary_mamba_view.js`` is what the figures do with it. Their numbers travel in two bytes
+each; :func:`in_steps` rounds to what the page will see.
+"""
+
+from aiexplained.viz.ternary_mamba.patch import weight_patch
 from aiexplained.viz.ternary_mamba.size import size_account
+from aiexplained.viz.ternary_mamba.state import state_error
+from aiexplained.viz.ternary_mamba.steps import in_steps
 
-__all__ = [
-    "size_account",
-]
+__all__ = ["in_steps", "size_account", "state_error", "weight_patch"]
