@@ -121,8 +121,8 @@ __all__ = [
     "losses",
     "matrices",
     "measure_errors",
-    "measure_heads",
     "measure_headline",
+    "measure_heads",
     "measure_rounding",
     "measure_scales",
     "measure_sizes",
@@ -295,7 +295,7 @@ CONCEPT = Concept(
                 "in what is written; ours: at random in each token"
             ),
             reported="more than 1",
-            where="no number; notes say it changes every later state; we read it as half more at least",
+            where="no number; notes: it changes every later state; we read half more at least",
             source="ganesaraja2026ternary",
             kind=Kind.RECORDED,
             verdict=Verdict.NOT_REPRODUCED,

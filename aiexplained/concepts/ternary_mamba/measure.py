@@ -243,11 +243,11 @@ def measure_heads(*, seed: int, base_steps: int, n_tokens: int) -> dict[str, Any
     """
     model, text = load_checkpoint(seed, base_steps), load_text().held_out[:n_tokens]
     assert isinstance(model, Mamba2)
-    found = []
+    found: list[dict[str, Any]] = []
     for decay, dt, B, x in head_inputs(model, text).values():
         head = HeadInput(decay, dt, B, x[:, int(x.square().mean(dim=0).argmax())])
-        found.append({"half_life": head.half_life, "decay": decay,
-                      "dt": _digits(head.dt), "B": _digits(head.B), "x": _digits(head.x)})  # fmt: skip
+        numbers = {name: _digits(getattr(head, name)) for name in ("dt", "B", "x")}
+        found.append({"half_life": head.half_life, "decay": decay, **numbers})
     found.sort(key=lambda head: head["half_life"])
     return {"heads": [found[1], found[len(found) // 2], found[-2]]}
 
