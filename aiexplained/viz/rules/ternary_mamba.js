@@ -4,8 +4,9 @@
 (function (root) {
   "use strict";
 
-  // Rows of `columns` weights to codes -1, 0, 1 and one scale for each group of a row. The last group
-  // of a row may be shorter. At exactly half a scale a weight becomes 0, as rounding to even has it.
+  // Rows of `columns` weights to codes -1, 0, 1 and one scale for each group of a row. The last
+  // group of a row may be shorter. At exactly half a scale a weight becomes 0, as rounding to even
+  // has it.
   function ternarize(weights, columns, groupSize) {
     const codes = new Int8Array(weights.length);
     const scales = [];
@@ -60,8 +61,8 @@
     return squares.map(Math.sqrt);
   }
 
-  // Norms of the exact and of the perturbed state after each token, and the norm of their difference
-  // as a share of the exact state's root mean square over all tokens.
+  // Norms of the exact and of the perturbed state after each token, and the norm of their
+  // difference as a share of the exact state's root mean square over all tokens.
   function stateError(head, noise, options) {
     const n = head.B.length / head.dt.length;
     const exact = runHead(head);
@@ -72,8 +73,8 @@
     return { norm, perturbed: norms(perturbed, n), error: away.map((value) => value / usual) };
   }
 
-  // The largest error, the last one, and the tokens until half of that at token `at` is gone: null if
-  // that does not happen.
+  // The largest error, the last one, and the tokens until half of that at token `at` is gone: null
+  // if that does not happen.
   function summarize(error, at) {
     const gone = error.findIndex((value, t) => t > at && value <= error[at] / 2);
     const half = gone < 0 || error[at] === 0 ? null : gone - at;

@@ -34,7 +34,8 @@
     const { codes, scales } = rule.ternarize(weights, columns, size);
     const before = rule.ternarize(patch(0), columns, size).codes;
     const perRow = columns / size;
-    const scaleOf = (i) => scales[Math.floor(i / columns) * perRow + Math.floor((i % columns) / size)];
+    const groupOf = (i) => Math.floor(i / columns) * perRow + Math.floor((i % columns) / size);
+    const scaleOf = (i) => scales[groupOf(i)];
     const rounded = weights.map((_, i) => scaleOf(i) * codes[i]);
     drawImage(args.weights, weights, [rows, columns]);
     drawImage(args.rounded, rounded, [rows, columns]);
@@ -115,8 +116,8 @@
       ? ` Since step ${labels[0]}, ${grouped(flips)} codes (${whole((100 * flips) / n)} %) changed.`
       : "";
     return (
-      `Step ${labels[at.value]}, groups of ${size}: of ${grouped(n)} weights ${zeros} % become 0, ` +
-      `${plus} % +1 and ${minus} % −1. A weight takes ${bits} bits, scales included, and the ` +
+      `Step ${labels[at.value]}, groups of ${size}: of ${grouped(n)} weights ${zeros} % become ` +
+      `0, ${plus} % +1 and ${minus} % −1. A weight takes ${bits} bits, scales included, and the ` +
       `rounded matrix is off by ${error} % of the weights' norm.${since}`
     );
   }
