@@ -116,8 +116,8 @@
       ? ` Since step ${labels[0]}, ${grouped(flips)} codes (${whole((100 * flips) / n)} %) changed.`
       : "";
     return (
-      `Step ${labels[at.value]}, groups of ${size}: of ${grouped(n)} weights ${zeros} % become 0, ` +
-      `${plus} % +1 and ${minus} % −1. A weight takes ${bits} bits, scales included, and the ` +
+      `Step ${labels[at.value]}, groups of ${size}: of ${grouped(n)} weights ${zeros} % become ` +
+      `0, ${plus} % +1 and ${minus} % −1. A weight takes ${bits} bits, scales included, and the ` +
       `rounded matrix is off by ${error} % of the weights' norm.${since}`
     );
   }
