@@ -4,8 +4,10 @@ import itertools
 
 import numpy as np
 import pytest
+import torch
 from figuredata import drawn_figures, sources_with, write_figures
 
+from aiexplained.concepts import ternary_mamba as tm
 from aiexplained.viz.assets import rule_file
 from aiexplained.viz.ternary_mamba import in_steps, state_error
 from aiexplained.viz.ternary_mamba.patch import RULES
@@ -25,33 +27,19 @@ def make_head(name, seed):
 
 
 HEADS = [make_head(name, seed) for seed, name in enumerate(DECAYS)]
-DRAWN = np.random.default_rng(11)
-NOISE = {
-    "token": in_steps(DRAWN.uniform(-1.7, 1.7, size=T)),
-    "entry": in_steps(DRAWN.normal(size=(T, N))),
-}
-
-
-def run_head(head):
-    states = np.zeros((T + 1, N))
-    for t in range(T):
-        keep = np.exp(head["dt"][t] * head["decay"])
-        states[t + 1] = keep * states[t] + head["dt"][t] * head["B"][t] * head["x"][t]
-    return states[1:]
+ENTRIES = in_steps(tm.make_noise(T, N, seed=11))
+NOISE = {"token": ENTRIES[:, 0], "entry": ENTRIES}
+"""As the package's rule takes them: what is written or when has the first column."""
 
 
 def perturb(head, what, how, size):
     """Norms of the two states and the error, as the page is to find them; ``size`` in percent."""
-    if how == "random":
-        off = NOISE["entry" if what == "B" else "token"]
-    else:
-        off = np.ones(T) if how == "same" else np.arange(T) == AT
-        off = off[:, None] if what == "B" else off
-    exact = run_head(head)
-    moved = run_head({**head, what: head[what] * (1 + size / 100 * off)})
-    norm, perturbed, away = (np.linalg.norm(s, axis=1) for s in (exact, moved, moved - exact))
-    error = away / np.sqrt((norm**2).mean())
-    return {"norm": norm, "perturbed": perturbed, "error": error}
+    parts = (torch.tensor(head[name]) for name in ("dt", "B", "x"))
+    exact = tm.HeadInput(head["decay"], *parts)
+    named = dict(zip(HOWS, tm.HOW, strict=True))[how]
+    noise = torch.tensor(ENTRIES)
+    moved = tm.perturb(exact, what=what, how=named, size=size / 100, noise=noise, at=AT)
+    return {name: np.array(values) for name, values in tm.compare_states(exact, moved).items()}
 
 
 def open_rule(browser, scripts):

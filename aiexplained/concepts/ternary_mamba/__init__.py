@@ -49,6 +49,7 @@ from aiexplained.concepts.ternary_mamba.perturb import (
     HeadInput,
     compare_states,
     head_inputs,
+    make_noise,
     measure_travel,
     perturb,
     relative_error,
@@ -72,6 +73,7 @@ from aiexplained.concepts.ternary_mamba.summary import (
     sizes_and_losses,
     steps_from_nothing,
     steps_to_reach,
+    tell_losses,
     zero_runs,
 )
 from aiexplained.concepts.ternary_mamba.ternary import (
@@ -119,6 +121,7 @@ __all__ = [
     "learn_scales",
     "loss_curves",
     "losses",
+    "make_noise",
     "matrices",
     "measure_errors",
     "measure_headline",
@@ -145,6 +148,7 @@ __all__ = [
     "sizes_and_losses",
     "steps_from_nothing",
     "steps_to_reach",
+    "tell_losses",
     "ternary_codes",
     "train_ternary",
     "zero_runs",

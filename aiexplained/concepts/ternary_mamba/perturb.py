@@ -59,6 +59,18 @@ def run_states(head: HeadInput) -> Float[Tensor, "T N"]:
     return torch.stack(states)
 
 
+def make_noise(n_tokens: int, d_state: int, *, seed: int) -> Float[Tensor, "T N"]:
+    """Uniform random numbers of unit variance: a step that is off by half stays positive.
+
+    Args:
+        n_tokens: Rows.
+        d_state: Columns.
+        seed: Of the numbers.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    return (2 * torch.rand(n_tokens, d_state, generator=generator) - 1) * 3**0.5
+
+
 def perturb(
     head: HeadInput,
     *,

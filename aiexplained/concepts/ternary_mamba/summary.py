@@ -117,6 +117,21 @@ def loss_curves(entries: Entries, arms: Mapping[str, str], *, all_steps: bool) -
     return out
 
 
+def tell_losses(entries: Entries) -> str:
+    """The mean losses in words, for the text beside a figure.
+
+    Args:
+        entries: Records of the study ``"training"``.
+    """
+    mean = {name: fmean(each) for name, each in losses(entries).items()}
+    return (
+        f"Loss in nats a character: the checkpoint {mean['checkpoint']:.3f}, rounded "
+        f"{mean['rounded']:.3f}, trained with the rounding {mean['distilled']:.3f}, in full "
+        f"precision for as long {mean['continued in full']:.3f}; ternary from nothing, with all "
+        f"steps, {mean['ternary from nothing, all steps']:.3f}."
+    )
+
+
 def by_group(entries: Entries) -> dict[str, dict[str, list[float]]]:
     """Losses above the continued checkpoint by group size, rounded and trained, one a seed.
 

@@ -5,9 +5,11 @@ Two of them run in the browser: ``rules/ternary_mamba.js`` rounds weights and ru
 each; :func:`in_steps` rounds to what the page will see.
 """
 
+from aiexplained.viz.curves import View
 from aiexplained.viz.ternary_mamba.patch import weight_patch
 from aiexplained.viz.ternary_mamba.size import size_account
 from aiexplained.viz.ternary_mamba.state import state_error
 from aiexplained.viz.ternary_mamba.steps import in_steps
+from aiexplained.viz.ternary_mamba.style import STYLE, curves
 
-__all__ = ["in_steps", "size_account", "state_error", "weight_patch"]
+__all__ = ["STYLE", "View", "curves", "in_steps", "size_account", "state_error", "weight_patch"]
