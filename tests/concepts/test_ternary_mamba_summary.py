@@ -18,7 +18,8 @@ def training(
     arms = {
         "continued in full": arm(full), "distilled": arm(distilled), "not distilled": arm(1.6),
         "ternary from nothing, all steps": arm(1.0, nothing),
-        "full from nothing, all steps": arm(0.9), "small, full, all steps": arm(1.7, parameters=200),
+        "full from nothing, all steps": arm(0.9),
+        "small, full, all steps": arm(1.7, parameters=200),
         **{f"distilled, groups of {g}": arm(distilled + 0.1) for g in (16, 32, 64, "a row")},
     }  # fmt: skip
     return {

@@ -24,6 +24,7 @@ recorded; ``summary`` and ``studies``.
 from aiexplained.concepts.ternary_mamba.account import (
     GROUP_SIZES,
     SHAPES,
+    Account,
     Mamba2Shape,
     accounts,
     bits_per_weight,
@@ -100,6 +101,7 @@ __all__ = [
     "SHAPES",
     "STUDIES",
     "WHAT",
+    "Account",
     "HeadInput",
     "LayerState",
     "LearnedScale",

@@ -23,7 +23,8 @@ from aiexplained.concepts.ternary_mamba.training import (
 )
 from aiexplained.nn import Projection, ternarize
 
-GROUP_SIZE = 128
+GROUP_SIZE = 32
+"""Small enough that a row has several groups, which some corrections compare."""
 BITS = (8, 4, 3, 2)
 MODELS: dict[str, Callable[..., nn.Module]] = {"mamba": make_model, "transformer": make_transformer}
 
@@ -32,7 +33,7 @@ Rule = Callable[[str, Tensor], Tensor]
 
 
 def round_absmax(
-    weight: Float[Tensor, "N K"], bits: int, group_size: int = 32
+    weight: Float[Tensor, "N K"], bits: int, group_size: int = GROUP_SIZE
 ) -> Float[Tensor, "N K"]:
     """The usual rounding to whole numbers: the largest magnitude of a group is the last of them.
 
@@ -99,7 +100,7 @@ class _Inputs(TorchFunctionMode):
 def measure_rounding(
     *, model: str, seed: int, base_steps: int, n_characters: int
 ) -> dict[str, Any]:
-    """Losses after rounding a trained model, with no training after it.
+    """Losses after rounding a trained model in groups of 32, with no training after it.
 
     Args:
         model: A name in :data:`MODELS`.
@@ -108,8 +109,8 @@ def measure_rounding(
         n_characters: Held-out characters that it is judged by.
 
     Returns:
-        Losses in nats a character: ``full``; ``bits``, by their number, groups of 32; ``fixes``,
-        ternary in groups of ``GROUP_SIZE``, by name of the correction; and for Mamba-2 ``parts``,
+        Losses in nats a character: ``full``; ``bits``, by their number; ``fixes``,
+        ternary, by name of the correction; and for Mamba-2 ``parts``,
         where only some rows are rounded to ternary. ``weights``: how many the matrices have.
     """
     if model not in MODELS:

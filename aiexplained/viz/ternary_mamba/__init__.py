@@ -6,10 +6,13 @@ each; :func:`in_steps` rounds to what the page will see.
 """
 
 from aiexplained.viz.curves import View
+from aiexplained.viz.ternary_mamba.dots import dots
+from aiexplained.viz.ternary_mamba.drift import zero_drift
 from aiexplained.viz.ternary_mamba.patch import weight_patch
 from aiexplained.viz.ternary_mamba.size import size_account
 from aiexplained.viz.ternary_mamba.state import state_error
 from aiexplained.viz.ternary_mamba.steps import in_steps
 from aiexplained.viz.ternary_mamba.style import STYLE, curves
+from aiexplained.viz.ternary_mamba.weight_budget import loss_by_bytes
 
 __all__ = ["STYLE", "View", "curves", "in_steps", "size_account", "state_error", "weight_patch"]
