@@ -33,27 +33,28 @@ Rule = Callable[[str, Tensor], Tensor]
 
 
 def round_absmax(
-    weight: Float[Tensor, "N K"], bits: int, group_size: int = GROUP_SIZE
+    weight: Float[Tensor, "N K"], bits: int, group_size: int | None = GROUP_SIZE
 ) -> Float[Tensor, "N K"]:
     """The usual rounding to whole numbers: the largest magnitude of a group is the last of them.
 
     Args:
         weight: ``N`` outputs of ``K`` inputs.
         bits: Of a number, sign included; at least 2.
-        group_size: Weights of a row that share a scale.
+        group_size: Weights of a row that share a scale; ``None``: all.
 
     Raises:
-        ValueError: if ``bits`` is less than 2.
+        ValueError: if ``bits`` is less than 2, or ``group_size`` not positive.
 
     >>> round_absmax(torch.tensor([[0.5, -1.0, 0.1, 0.3]]), bits=3).round(decimals=3).tolist()
     [[0.667, -1.0, 0.0, 0.333]]
     """
     if bits < 2:
         raise ValueError(f"bits must be at least 2, got {bits}")
+    if group_size is not None and group_size < 1:
+        raise ValueError(f"group_size must be at least 1, got {group_size}")
     most = 2 ** (bits - 1) - 1
-    largest = torch.cat(
-        [g.abs().amax(dim=1, keepdim=True) for g in weight.split(group_size, dim=1)], dim=1
-    )
+    groups = weight.split(group_size or weight.shape[1], dim=1)
+    largest = torch.cat([group.abs().amax(dim=1, keepdim=True) for group in groups], dim=1)
     step = spread(largest / most, weight.shape[1], group_size)
     return torch.where(step > 0, (weight / step).round() * step, 0.0)
 
