@@ -43,9 +43,9 @@ def measure_decode(*, instructions: str, shape: str, rounds: int) -> dict[str, A
         rounds: Timed turns of each model.
 
     Returns:
-        ``seconds`` a token of ``"bf16"`` and ``"ternary"``, ``head``, the seconds of the output
-        projection, which both share; ``spread``; ``tokens_per_s``; ``speedup``; and ``bytes`` of
-        two files in safetensors' format: both tied, scales in 16 bits.
+        ``tokens_per_s`` of ``"bf16"`` and ``"ternary"``, an entry a round; ``speedup``, of the
+        medians; ``head``, the share of the ternary model's time that the output projection takes,
+        which both have; and ``bytes`` of two files in safetensors' format, both with a tied head.
     """
     prepare(instructions)
     full = _make(shape)
@@ -64,11 +64,9 @@ def measure_decode(*, instructions: str, shape: str, rounds: int) -> dict[str, A
         times = interleave("cpu", calls, rounds)
     medians = {name: statistics.median(values) for name, values in times.items()}
     return {
-        "rounds": rounds,
-        "seconds": medians,
-        "spread": {name: [min(values), max(values)] for name, values in times.items()},
-        "tokens_per_s": {name: 1 / medians[name] for name in ("bf16", "ternary")},
+        "tokens_per_s": {name: [1 / t for t in times[name]] for name in ("bf16", "ternary")},
         "speedup": medians["bf16"] / medians["ternary"],
+        "head": medians["head"] / medians["ternary"],
         "bytes": {"bf16": _file_size(full), "ternary": _file_size(packed)},
     }
 

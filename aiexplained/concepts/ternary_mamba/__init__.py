@@ -64,6 +64,8 @@ from aiexplained.concepts.ternary_mamba.rounding import (
 )
 from aiexplained.concepts.ternary_mamba.studies import STUDIES
 from aiexplained.concepts.ternary_mamba.summary import (
+    agreement_curves,
+    agreements,
     by_group,
     closed_by_fixes,
     error_ratios,
@@ -110,6 +112,8 @@ __all__ = [
     "Mamba2Shape",
     "PackedProjection",
     "accounts",
+    "agreement_curves",
+    "agreements",
     "bits_per_weight",
     "by_group",
     "closed_by_fixes",

@@ -62,6 +62,23 @@ STUDIES = (
     ),
     Study("trace", f"{_MEASURE}:measure_trace", ({"seed": 0, **_RUN},)),
     Study(
+        "real-rounding",
+        "aiexplained.concepts.ternary_mamba.real:measure_rounding",
+        (
+            *({"bits": bits, "part": "all"} for bits in ("int8", "int4", "int3", "int2")),
+            *({"bits": "ternary", "part": part} for part in ("all", "in", "x", "dt", "out")),
+        ),
+    ),
+    Study(
+        "real-training",
+        "aiexplained.concepts.ternary_mamba.real:measure_qat",
+        tuple(
+            {"steps": 100, "weights": weights, "seed": seed}
+            for weights, seeds in (("ternary", _SEEDS), ("native", (0,)))
+            for seed in seeds
+        ),
+    ),
+    Study(
         "decode",
         "benchmarks.ternary_mamba:measure_decode",
         tuple(

@@ -240,6 +240,39 @@ def error_ratios(entries: Entries, how: str) -> list[float]:
     ]
 
 
+def agreement_curves(entries: Entries, labels: Mapping[str, str]) -> dict[str, Curve]:
+    """Bytes with the label of the full model over the steps of training, in percent.
+
+    Args:
+        entries: Records of the study ``"real-training"``.
+        labels: Labels of the curves by ``weights``, ``"ternary"`` or ``"native"``.
+
+    Returns:
+        Steps and means over seeds, by label.
+    """
+    out: dict[str, Curve] = {}
+    for weights, label in labels.items():
+        runs = [e["result"] for e in entries if e["setting"]["weights"] == weights]
+        shares = zip(*(run["agreement"] for run in runs), strict=True)
+        out[label] = (list(runs[0]["steps"]), [100 * fmean(each) for each in shares])
+    return out
+
+
+def agreements(entries: Entries) -> dict[tuple[str, str], float]:
+    """Bytes with the label of the full model after rounding alone, in percent.
+
+    Args:
+        entries: Records of the study ``"real-rounding"``.
+
+    Returns:
+        By format and part of the model.
+    """
+    return {
+        (entry["setting"]["bits"], entry["setting"]["part"]): 100 * entry["result"]["agreement"]
+        for entry in entries
+    }
+
+
 def sizes_and_losses(training: Entries, rounding: Entries) -> list[dict[str, Any]]:
     """Bytes of each of our models, and its loss above that of the checkpoint.
 
