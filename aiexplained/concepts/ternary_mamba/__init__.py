@@ -3,7 +3,7 @@
 Mamba-2 writes with constant memory a token, so on a device its weights are what costs. Here the
 weights of its projections, in groups of ``g = 128`` along a row, become
 
-    s = mean |w|,    t = round(clip(w / s, -1, 1)),    ŵ = s t
+    s = mean(abs(w)),    t = round(clip(w / s, -1, 1)),    ŵ = s t
 
 two bits each. Rounding a trained model this way costs much of its quality. So it is trained on with
 the rounding in the loop: the product uses ``ŵ``, the gradient passes straight through to ``w``, the
