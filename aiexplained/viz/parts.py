@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bokeh.models import ColumnDataSource, CustomJS
 
 HATCH = {"hatch_pattern": "/", "hatch_color": "#ffffff", "hatch_weight": 0.7}
 """Stripes, so that a fill is told apart by more than its color."""
+
+LEGEND_KEY, LEGEND_LETTER = 29, 7
+"""Pixels of a label's key in a legend, with the gaps around it, and of a letter."""
 
 
 def title_source(text: str) -> ColumnDataSource:
@@ -28,6 +31,24 @@ def legend_above(plot: Any) -> None:
     legend = plot.legend[0]
     plot.add_layout(legend, "above")
     legend.update(orientation="horizontal", padding=0, margin=4, spacing=16, border_line_color=None)
+
+
+def legend_columns(labels: Sequence[str], room: float = 245) -> int:
+    """Columns of a legend that a phone has room for, one at least.
+
+    Args:
+        labels: Texts of the legend, in its order.
+        room: Pixels that the plot leaves it.
+
+    >>> legend_columns(["a", "b", "c"]), legend_columns(["a rather long label", "another one"])
+    (3, 1)
+    """
+
+    def width(columns: int) -> float:
+        longest = (max(map(len, labels[i::columns])) for i in range(columns))
+        return sum(LEGEND_KEY + LEGEND_LETTER * n for n in longest)
+
+    return next((n for n in range(len(labels), 1, -1) if width(n) <= room), 1)
 
 
 def call_rule(rule: str, name: str, args: Mapping[str, Any], tail: str = "") -> CustomJS:
