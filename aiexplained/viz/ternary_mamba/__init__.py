@@ -15,4 +15,15 @@ from aiexplained.viz.ternary_mamba.steps import in_steps
 from aiexplained.viz.ternary_mamba.style import STYLE, curves
 from aiexplained.viz.ternary_mamba.weight_budget import loss_by_bytes
 
-__all__ = ["STYLE", "View", "curves", "in_steps", "size_account", "state_error", "weight_patch"]
+__all__ = [
+    "STYLE",
+    "View",
+    "curves",
+    "dots",
+    "in_steps",
+    "loss_by_bytes",
+    "size_account",
+    "state_error",
+    "weight_patch",
+    "zero_drift",
+]

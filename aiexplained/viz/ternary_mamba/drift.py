@@ -207,12 +207,12 @@ def _patch(cells: ColumnDataSource, patch: str, height: int, width: int) -> Any:
     plot.grid.visible = False
     plot.xaxis.ticker.desired_num_ticks = plot.yaxis.ticker.desired_num_ticks = 5
     colors = LinearColorMapper(palette=[CODES[c][1] for c in sorted(CODES)], low=-1.5, high=1.5)
-    stripes = LinearInterpolator(x=[-1, 0, 1], y=[1, 0, 0])
-    plot.rect(
-        "x", "y", 1, 1, source=cells, line_color=None,
-        fill_color={"field": "code", "transform": colors},
-        hatch_alpha={"field": "code", "transform": stripes}, **CODES[-1][2],
-    )  # fmt: skip
+    fill = {"field": "code", "transform": colors}
+    plot.rect("x", "y", 1, 1, source=cells, line_color=None, fill_color=fill)
+    # Stripes that all rectangles share are made once, so the others have no width.
+    striped = {"field": "code", "transform": LinearInterpolator(x=[-1, 0, 1], y=[1, 0, 0])}
+    plot.rect("x", "y", striped, 1, source=cells, line_color=None, fill_color=None,
+              **CODES[-1][2])  # fmt: skip
     for label, color, look in CODES.values():
         # A legend shows the first row of its glyph: these stand outside the plot's ranges.
         plot.quad(left=[-9], right=[-8], bottom=[-9], top=[-8], fill_color=color, line_color=None,
