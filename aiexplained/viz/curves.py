@@ -20,7 +20,7 @@ from bokeh.models import (
 
 from aiexplained.viz.explorable import Explorable, alt_source, data_table, show
 from aiexplained.viz.grid import bind_grid, choice
-from aiexplained.viz.parts import follow_title, title_source
+from aiexplained.viz.parts import follow_title, legend_columns, title_source
 from aiexplained.viz.theme import figure, follow_theme
 
 Style = Mapping[str, tuple[str, str, str]]
@@ -99,7 +99,9 @@ def curves(
         )
     legend = plot.legend[0]
     plot.add_layout(legend, "above")
-    legend.update(ncols=3, padding=0, margin=4, spacing=12, border_line_color=None)
+    legend.update(
+        ncols=legend_columns(drawn), padding=0, margin=4, spacing=12, border_line_color=None
+    )
     controls: list[Model] = []
     if len(views) > 1:
         controls = [choice(control, list(views))]

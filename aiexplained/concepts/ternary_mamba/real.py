@@ -31,6 +31,8 @@ from aiexplained.nn import reference_ternary_linear, ternarize
 Weights = Literal["ternary", "native"]
 BATCH_SIZE = 8
 TEST_SEED = 0
+LOOK = (5, 10, 20, 40, 70)
+"""Steps after which the test windows are read, unless others are asked for."""
 INTEGERS = {"int8": 8, "int4": 4, "int3": 3, "int2": 2}
 """Bits of the whole numbers that weights can be rounded to."""
 
@@ -121,7 +123,7 @@ def measure_qat(
     distill: bool = True,
     weights: Weights = "ternary",
     train_all: bool = True,
-    look: Sequence[int] = (),
+    look: Sequence[int] = LOOK,
     batch_size: int = BATCH_SIZE,
     n_test: int = 44,
     window: int = WINDOW,
