@@ -130,16 +130,12 @@ def test_bytes_count_codes_scales_and_what_stays_in_sixteen_bits():
     assert points["ternary, trained"]["losses"] == [pytest.approx(0.4)]
 
 
-def test_agreement_is_averaged_over_seeds_and_told_in_percent():
-    def run(seed, weights, *agreement):
-        return {
-            "setting": {"seed": seed, "weights": weights},
-            "result": {"steps": [0, 10], "agreement": list(agreement)},
-        }
+def test_agreement_is_told_in_percent_by_seed():
+    def run(seed, *agreement):
+        return {"setting": {"seed": seed}, "result": {"steps": [0, 10], "agreement": agreement}}
 
-    entries = [run(0, "ternary", 0.1, 0.5), run(1, "ternary", 0.3, 0.7), run(0, "native", 1.0, 0.9)]
-    found = tm.agreement_curves(entries, {"ternary": "a", "native": "b"})
-    assert found["a"] == ([0, 10], [pytest.approx(20), pytest.approx(60)])
-    assert found["b"] == ([0, 10], [100, 90])
+    steps, shares = tm.agreement_curve([run(1, 0.25, 0.75), run(0, 0.125, 0.5)])
+    assert steps == [0, 10]
+    assert shares == [[12.5, 25.0], [50.0, 75.0]]
     alone = {"setting": {"bits": "int4", "part": "all"}, "result": {"agreement": 0.25}}
     assert tm.agreements([alone]) == {("int4", "all"): 25}

@@ -64,7 +64,7 @@ from aiexplained.concepts.ternary_mamba.rounding import (
 )
 from aiexplained.concepts.ternary_mamba.studies import STUDIES
 from aiexplained.concepts.ternary_mamba.summary import (
-    agreement_curves,
+    agreement_curve,
     agreements,
     by_group,
     closed_by_fixes,
@@ -112,7 +112,7 @@ __all__ = [
     "Mamba2Shape",
     "PackedProjection",
     "accounts",
-    "agreement_curves",
+    "agreement_curve",
     "agreements",
     "bits_per_weight",
     "by_group",

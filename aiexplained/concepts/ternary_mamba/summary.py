@@ -240,22 +240,18 @@ def error_ratios(entries: Entries, how: str) -> list[float]:
     ]
 
 
-def agreement_curves(entries: Entries, labels: Mapping[str, str]) -> dict[str, Curve]:
+def agreement_curve(entries: Entries) -> tuple[list[int], list[list[float]]]:
     """Bytes with the label of the full model over the steps of training, in percent.
 
     Args:
         entries: Records of the study ``"real-training"``.
-        labels: Labels of the curves by ``weights``, ``"ternary"`` or ``"native"``.
 
     Returns:
-        Steps and means over seeds, by label.
+        Steps, and at each of them the share in percent, one a seed.
     """
-    out: dict[str, Curve] = {}
-    for weights, label in labels.items():
-        runs = [e["result"] for e in entries if e["setting"]["weights"] == weights]
-        shares = zip(*(run["agreement"] for run in runs), strict=True)
-        out[label] = (list(runs[0]["steps"]), [100 * fmean(each) for each in shares])
-    return out
+    runs = [entry["result"] for entry in _by_seed(entries)]
+    shares = zip(*(run["agreement"] for run in runs), strict=True)
+    return list(runs[0]["steps"]), [[100 * share for share in each] for each in shares]
 
 
 def agreements(entries: Entries) -> dict[tuple[str, str], float]:
