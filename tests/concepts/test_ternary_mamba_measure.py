@@ -14,6 +14,8 @@ from aiexplained.concepts.ternary_mamba import (
     input_moments,
     matrices,
     measure_errors,
+    measure_heads,
+    measure_positions,
     measure_rounding,
     measure_scales,
     measure_trace,
@@ -172,3 +174,28 @@ def test_errors_are_told_of_every_head():
         assert head["half_life"] > 0
         assert head["B once"] == pytest.approx(head["x once"], rel=1e-3)
         assert 0 < head["B always"] < 40
+
+
+def test_losses_by_position_average_to_the_loss_of_the_windows():
+    run = measure_positions(seed=0, base_steps=11, seq_len=64, n_windows=7)
+    assert run["ends"] == [2, 4, 8, 16, 32, 64]
+    widths = [2, 2, 4, 8, 16, 32]
+    whole = sum(w * x for w, x in zip(widths, run["full"], strict=True)) / 64
+    windows = training.load_text().held_out.unfold(0, 65, 64)[:7]
+    model = training.load_checkpoint(0, 11)
+    assert whole == pytest.approx(next_token_loss(model, windows).item(), rel=1e-5)
+    assert run["full"] != run["rounded"]
+
+
+def test_heads_for_the_figure_are_ordered_by_their_memory():
+    run = measure_heads(seed=0, base_steps=11, n_tokens=37)
+    lives = [head["half_life"] for head in run["heads"]]
+    assert lives == sorted(lives)
+    for head in run["heads"]:
+        assert (len(head["dt"]), len(head["B"]), len(head["B"][0]), len(head["x"])) == (
+            37,
+            37,
+            16,
+            37,
+        )
+        assert head["decay"] < 0 < min(head["dt"])

@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 
 from aiexplained.concepts.ternary_mamba.model import Mamba2
 from aiexplained.concepts.ternary_mamba.perturb import HeadInput, head_inputs, measure_travel
@@ -226,6 +227,46 @@ def measure_errors(*, seed: int, base_steps: int, n_tokens: int, size: float) ->
     model, text = load_checkpoint(seed, base_steps), load_text().held_out[:n_tokens]
     assert isinstance(model, Mamba2)
     return {"heads": measure_travel(model, text, size=size, seed=seed)}
+
+
+def measure_positions(
+    *, seed: int, base_steps: int, seq_len: int, n_windows: int
+) -> dict[str, Any]:
+    """Loss by the position in a text, of a checkpoint and of the same, rounded.
+
+    If errors piled up in the recurrence, the two would part the farther the later.
+
+    Args:
+        seed: As of :func:`measure_training`.
+        base_steps: As there.
+        seq_len: Characters of a window, read from an empty state.
+        n_windows: Held-out windows.
+
+    Returns:
+        ``ends``: the ends of stretches of positions, each twice as far as the one before; and
+        ``full`` and ``rounded``: mean losses in nats a character in each stretch.
+    """
+    text = load_text().held_out.unfold(0, seq_len + 1, seq_len)[:n_windows]
+    ends = [seq_len >> shift for shift in range(5, -1, -1)]
+    result: dict[str, Any] = {"ends": ends}
+    for name in ("full", "rounded"):
+        model = load_checkpoint(seed, base_steps)
+        if name == "rounded":
+            round_weights(model, GROUP_SIZE)
+        by_position = _losses_by_position(model, text)
+        starts = [0, *ends[:-1]]
+        result[name] = [by_position[a:b].mean().item() for a, b in zip(starts, ends, strict=True)]
+    return result
+
+
+@torch.inference_mode()
+def _losses_by_position(model: nn.Module, windows: Tensor) -> Tensor:
+    """Mean loss at each position of the windows ``[n, T + 1]``."""
+    total = torch.zeros(windows.shape[1] - 1)
+    for part in windows.split(16):
+        logits = model(part[:, :-1]).mT
+        total += cross_entropy(logits, part[:, 1:], reduction="none").sum(dim=0)
+    return total / len(windows)
 
 
 def measure_heads(*, seed: int, base_steps: int, n_tokens: int) -> dict[str, Any]:

@@ -56,6 +56,13 @@ STUDIES = (
         tuple({"seed": seed, "base_steps": 600, "n_tokens": 512, "size": 0.1} for seed in _SEEDS),
     ),
     Study(
+        "positions",
+        f"{_MEASURE}:measure_positions",
+        tuple(
+            {"seed": seed, "base_steps": 600, "seq_len": 1024, "n_windows": 96} for seed in _SEEDS
+        ),
+    ),
+    Study(
         "heads",
         f"{_MEASURE}:measure_heads",
         ({"seed": 0, "base_steps": 600, "n_tokens": 200},),
