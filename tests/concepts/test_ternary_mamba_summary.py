@@ -117,6 +117,12 @@ def test_errors_are_compared_head_by_head():
     heads = [{"dt once": 1.0, "B once": 2.0}, {"dt once": 3.0, "B once": 2.0}]
     entry = {"setting": {"seed": 0}, "result": {"heads": heads}}
     assert tm.error_ratios([entry], "once") == [1.0]
+    assert tm.error_ratios([entry], "once", middle=max) == [1.5]
+
+
+def test_damage_is_compared_between_the_start_and_the_last_half():
+    result = {"ends": [2, 4, 8], "full": [2.0, 1.5, 1.0], "rounded": [2.5, 2.5, 1.25]}
+    assert tm.late_damage([{"setting": {"seed": 0}, "result": result}]) == [(0.5, 0.25)]
 
 
 def test_bytes_count_codes_scales_and_what_stays_in_sixteen_bits():
@@ -127,7 +133,9 @@ def test_bytes_count_codes_scales_and_what_stays_in_sixteen_bits():
     assert points["4 bits"]["bytes"] == (4 + 16 / 32) / 8 * 800 + 2 * 200
     assert points["small, 16 bits"]["bytes"] == 2 * 200
     assert points["4 bits"]["losses"] == [pytest.approx(0.1)]
-    assert points["ternary, trained"]["losses"] == [pytest.approx(0.4)]
+    assert points["ternary, trained"]["losses"] == [pytest.approx(1.5 - 1.0)]
+    assert points["ternary, rounded"]["losses"] == [pytest.approx(2.0 - 1.1)]
+    assert points["small, 16 bits"]["losses"] == [pytest.approx(1.7 - 0.9)]
 
 
 def test_agreement_is_told_in_percent_by_seed():

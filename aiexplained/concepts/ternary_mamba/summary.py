@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from statistics import fmean
 from typing import Any
@@ -224,20 +224,38 @@ def closed_by_fixes(entries: Entries, model: str) -> dict[str, list[float]]:
     }
 
 
-def error_ratios(entries: Entries, how: str) -> list[float]:
+def error_ratios(
+    entries: Entries, how: str, *, middle: Callable[[list[float]], float] = fmean
+) -> list[float]:
     """Error of the state from an error in ``dt`` over that from one in ``B``, one a seed.
 
     Args:
         entries: Records of the study ``"errors"``.
         how: ``"once"``, ``"at random"`` or ``"always"``.
-
-    Returns:
-        Means over all heads.
+        middle: Sums up the ratios of all heads. At one token some heads write next to nothing,
+            and their ratios are huge: take the median there.
     """
     return [
-        fmean(head[f"dt {how}"] / head[f"B {how}"] for head in entry["result"]["heads"])
+        float(middle([head[f"dt {how}"] / head[f"B {how}"] for head in entry["result"]["heads"]]))
         for entry in _by_seed(entries)
     ]
+
+
+def late_damage(entries: Entries) -> list[tuple[float, float]]:
+    """Damage of rounding at the start of a text and in its last half, one pair a seed.
+
+    Args:
+        entries: Records of the study ``"positions"``.
+
+    Returns:
+        Differences of losses in nats a character.
+    """
+    out = []
+    for entry in _by_seed(entries):
+        result = entry["result"]
+        damage = [b - a for a, b in zip(result["full"], result["rounded"], strict=True)]
+        out.append((damage[0], damage[-1]))
+    return out
 
 
 def agreement_curve(entries: Entries) -> tuple[list[int], list[list[float]]]:
@@ -270,7 +288,7 @@ def agreements(entries: Entries) -> dict[tuple[str, str], float]:
 
 
 def sizes_and_losses(training: Entries, rounding: Entries) -> list[dict[str, Any]]:
-    """Bytes of each of our models, and its loss above that of the checkpoint.
+    """Bytes of each of our models, and its loss above one in full precision trained as long.
 
     Args:
         training: Records of the study ``"training"``.
@@ -290,16 +308,20 @@ def sizes_and_losses(training: Entries, rounding: Entries) -> list[dict[str, Any
 
     by_arm = losses(training)
 
-    def above(arm: str) -> list[float]:
-        return [a - b for a, b in zip(by_arm[arm], by_arm["checkpoint"], strict=True)]
+    def above(arm: str, full: str) -> list[float]:
+        return [a - b for a, b in zip(by_arm[arm], by_arm[full], strict=True)]
 
     ternary = size(2 + SCALE_BITS / GROUP_SIZE)
     points = [
         ("16 bits", "full", size(16), [0.0 for _ in by_arm["checkpoint"]]),
-        ("16 bits, longer", "full", size(16), above("full from nothing, all steps")),
-        ("ternary, rounded", "rounded", ternary, above("rounded")),
-        ("ternary, trained", "trained ternary", ternary, above("distilled")),
-        ("small, 16 bits", "small model", 2 * small, above("small, full, all steps")),
+        ("ternary, rounded", "rounded", ternary, above("rounded", "checkpoint")),
+        ("ternary, trained", "trained ternary", ternary, above("distilled", "continued in full")),
+        (
+            "small, 16 bits",
+            "small model",
+            2 * small,
+            above("small, full, all steps", "full from nothing, all steps"),
+        ),
     ]
     for bits, each in rounding_costs(rounding, "mamba", "bits").items():
         points.append((f"{bits} bits", "rounded", size(int(bits) + SCALE_BITS / 32), each))

@@ -171,7 +171,7 @@
   function headState({ what, how, size, half, peak }) {
     if (size === 0) return "Nothing is off: the two states are the same";
     const start = `${what} off by ${size} % ${WAYS[how]}:`;
-    if (how !== "once") return `${start} the state by up to ${short(peak)} %`;
+    if (how !== "once") return `${start} state off by up to ${short(peak)} %`;
     if (half === null) return `${start} half stays to the end`;
     return `${start} half is gone after ${half} token${half === 1 ? "" : "s"}`;
   }

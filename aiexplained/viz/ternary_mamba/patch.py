@@ -67,7 +67,7 @@ def weight_patch(
     caption, sources = alt_source(known["alt"]), _sources(known)
     colors = _colors(2 * float(np.abs(weights[0]).mean()))
     top = _image(sources, "weights", known["title"], (n_rows, n_columns), colors)
-    middle = _image(sources, "rounded", "What the model multiplies with", (n_rows, n_columns),
+    middle = _image(sources, "rounded", "Rounded in groups of your choice", (n_rows, n_columns),
                     colors)  # fmt: skip
     bar = ColorBar(color_mapper=colors, height=8, ticker=BasicTicker(desired_num_ticks=5),
                    padding=4, background_fill_color=None, major_label_text_font=FONT,

@@ -19,13 +19,14 @@ TERMS: dict[str, tuple[str, dict[str, Any]]] = {
     "projections": (PALETTE["computed"], {}),
     "scales": (PALETTE["warning"], HATCH | {"hatch_pattern": "x"}),
     "embedding": (PALETTE["greedy"], HATCH),
-    "head": (PALETTE["reused"], HATCH | {"hatch_pattern": "\\"}),
+    "output layer": (PALETTE["reused"], HATCH | {"hatch_pattern": "\\"}),
     "the rest": (PALETTE["neutral"], {}),
 }
 """Parts of a bar from the left: color and stripes."""
-KEYS = {"projections": ("projections", "codes"), "the rest": ("other",)}
+KEYS = {"projections": ("projections", "codes"), "output layer": ("head",),
+        "the rest": ("other",)}  # fmt: skip
 """Terms of an account that a part adds up, where its name is another."""
-HEADS = {"its own weights": False, "tied": True}
+OUTPUTS = {"stored apart": False, "shared with the embedding": True}
 MEGABYTE = 1e6
 
 
@@ -53,8 +54,8 @@ def size_account(
         ValueError: if an account is missing.
     """
     by = {(r["size"], r["group_size"], r["tied_head"]): r for r in rows}
-    shape = len(sizes), len(groups), len(HEADS)
-    keys = [(s, g, tied) for s in sizes for g in groups for tied in HEADS.values()]
+    shape = len(sizes), len(groups), len(OUTPUTS)
+    keys = [(s, g, tied) for s in sizes for g in groups for tied in OUTPUTS.values()]
     missing = [key for key in keys if key not in by]
     if missing:
         raise ValueError(f"size_account: no account of {missing[0]} (model, group size, tied head)")
@@ -64,7 +65,7 @@ def size_account(
     controls = [
         choice("Model", sizes, first[0]),
         index_slider("Weights that share a scale", groups, first[1]),
-        choice("Head of the ternary model", list(HEADS), first[2]),
+        choice("Output layer of the ternary model", list(OUTPUTS), first[2]),
     ]
     bars = ColumnDataSource({"bar": ["16 bits", "ternary"], "y": [1, 0], "above": [1.3, 0.3]})
     paper = [(printed or {}).get(r["size"]) for r in cells]
@@ -93,7 +94,10 @@ def _parts(terms: Mapping[str, float]) -> list[float]:
 def _tell(row: Row, parts: Any, printed: float | None) -> tuple[str, list[str], str]:
     """Title, a label for each bar, and the alternative of one account."""
     full, small = parts.sum(axis=1)
-    group, own = row["group_size"], "tied head" if row["tied_head"] else "own head"
+    group, own = (
+        row["group_size"],
+        "output layer shared" if row["tied_head"] else "output layer apart",
+    )
     beside, says = "", ""
     if printed is not None:
         beside = f" (paper: {printed:,.0f})"
@@ -107,8 +111,8 @@ def _tell(row: Row, parts: Any, printed: float | None) -> tuple[str, list[str], 
         ", ".join(f"{n} {x:,.1f}" for n, x in zip(TERMS, bar, strict=True) if x) for bar in parts
     )
     alt = (
-        f"{row['size']} in 16 bits, tied head: {full:,.1f} MB ({whole}). Ternary in groups of "
-        f"{group}, {own}: {small:,.1f} MB ({each}), {full / small:.2f} times less. "
+        f"{row['size']} in 16 bits, output layer shared: {full:,.1f} MB ({whole}). Ternary in "
+        f"groups of {group}, {own}: {small:,.1f} MB ({each}), {full / small:.2f} times less. "
         f"A ternary weight takes {round(row['bits'], 3):g} bits.{says}"
     )
     return title, labels, alt

@@ -193,7 +193,7 @@ def _title(first: Mapping[str, Any], peak: float, half: int | None) -> str:
         return "Nothing is off: the two states are the same"
     start = f"{first['what']} off by {first['size']} % {SAID[first['how']][0]}:"
     if first["how"] != "once":
-        return f"{start} the state by up to {_short(peak)} %"
+        return f"{start} state off by up to {_short(peak)} %"
     if half is None:
         return f"{start} half stays to the end"
     return f"{start} half is gone after {_tokens(half)}"

@@ -48,7 +48,7 @@ def loss_by_bytes(points: Sequence[Point], *, title: str, alt: str) -> Explorabl
 
     Args:
         points: For each model: ``name``; ``kind``, one of :data:`KINDS`; ``bytes`` of its file;
-            ``losses`` in nats a character, one a seed.
+            ``losses`` over a model in full precision, in nats a character, one a seed.
         title: The finding.
         alt: The finding in a sentence or two, with the numbers.
 
@@ -71,13 +71,15 @@ def loss_by_bytes(points: Sequence[Point], *, title: str, alt: str) -> Explorabl
                                                          strict=True)}  # fmt: skip
     table = ColumnDataSource(columns)
     heads = {
-        "name": "model", "kind": "kind", "kb": "file (kB)", "mean": "loss (nats a character), mean",
+        "name": "model", "kind": "kind", "kb": "file (kB)",
+        "mean": "loss over full precision (nats), mean",
         "low": "lowest", "high": "highest", "seeds": "seeds",
     }  # fmt: skip
     data_table(table, "Size of the file and loss", heads)
     plot = figure(
         title, height=HEIGHT, x_axis_type="log", x_range=Range1d(*x_ends), y_range=Range1d(*y_ends),
-        x_axis_label="size of the file (kB, log scale)", y_axis_label="loss (nats a character)",
+        x_axis_label="size of the file (kB, log scale)",
+        y_axis_label="loss over full precision (nats)",
     )  # fmt: skip
     steps = (1, 1.5, 2, 3, 5, 7) if x_ends[1] < 30 * x_ends[0] else (1, 3)
     ticks = [m * 10.0**e for e in range(-3, 12) for m in steps]
