@@ -35,18 +35,13 @@ def test_the_title_gives_both_sizes_and_their_ratio() -> None:
 
 def test_the_alternative_names_each_term_and_what_the_paper_prints() -> None:
     alt = make().drawing.alt
-    assert (
-        "output layer shared: 2,687.5 MB (projections 2,478.8, embedding 206.0, the rest 2.7)"
-        in alt
-    )
-    assert (
-        "(projections 309.9, scales 19.4, embedding 206.0, output layer 206.0, the rest 2.7)" in alt
-    )
+    assert "output shared: 2,687.5 MB (projections 2,478.8, embedding 206.0, the rest 2.7)" in alt
+    assert "(projections 309.9, scales 19.4, embedding 206.0, output 206.0, the rest 2.7)" in alt
     assert "takes 2.125 bits. The paper prints 744 MB, as this account does." in alt
     assert "The paper prints 744 MB, which this is not." in make((2, 0, 0)).drawing.alt
     small = make((0, 1, 1)).drawing.alt
     assert "paper" not in small
-    assert "output layer 7" not in small  # a tied head takes nothing
+    assert "output 7" not in small  # a tied head takes nothing
 
 
 @pytest.mark.parametrize("first", [(0, 0, 1), (2, 1, 0)])
@@ -92,10 +87,10 @@ def test_title_and_caption_follow_the_controls(site: Path, open_page: Callable[.
     page = open_page("ternary-mamba-size", local=True)
     (figure,) = drawn_figures(page)
     caption = figure.locator(".aix-caption")
-    expect(caption).to_contain_text("output layer apart: 743.9 MB")
+    expect(caption).to_contain_text("output apart: 743.9 MB")
     figure.get_by_role("button", name="shared with the embedding").click()
-    expect(caption).to_contain_text("output layer shared: 537.9 MB")
+    expect(caption).to_contain_text("output shared: 537.9 MB")
     figure.get_by_role("slider", name="Weights that share a scale").press("ArrowLeft")
-    expect(caption).to_contain_text("groups of 32, output layer shared: 596.0 MB")
+    expect(caption).to_contain_text("groups of 32, output shared: 596.0 MB")
     figure.get_by_role("button", name="130M").click()
-    expect(caption).to_contain_text("130M in 16 bits, output layer shared: 258.0 MB")
+    expect(caption).to_contain_text("130M in 16 bits, output shared: 258.0 MB")

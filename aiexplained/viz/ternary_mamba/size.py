@@ -19,11 +19,11 @@ TERMS: dict[str, tuple[str, dict[str, Any]]] = {
     "projections": (PALETTE["computed"], {}),
     "scales": (PALETTE["warning"], HATCH | {"hatch_pattern": "x"}),
     "embedding": (PALETTE["greedy"], HATCH),
-    "output layer": (PALETTE["reused"], HATCH | {"hatch_pattern": "\\"}),
+    "output": (PALETTE["reused"], HATCH | {"hatch_pattern": "\\"}),
     "the rest": (PALETTE["neutral"], {}),
 }
 """Parts of a bar from the left: color and stripes."""
-KEYS = {"projections": ("projections", "codes"), "output layer": ("head",),
+KEYS = {"projections": ("projections", "codes"), "output": ("head",),
         "the rest": ("other",)}  # fmt: skip
 """Terms of an account that a part adds up, where its name is another."""
 OUTPUTS = {"stored apart": False, "shared with the embedding": True}
@@ -96,7 +96,7 @@ def _tell(row: Row, parts: Any, printed: float | None) -> tuple[str, list[str], 
     full, small = parts.sum(axis=1)
     group, own = (
         row["group_size"],
-        "output layer shared" if row["tied_head"] else "output layer apart",
+        "output shared" if row["tied_head"] else "output apart",
     )
     beside, says = "", ""
     if printed is not None:
@@ -111,7 +111,7 @@ def _tell(row: Row, parts: Any, printed: float | None) -> tuple[str, list[str], 
         ", ".join(f"{n} {x:,.1f}" for n, x in zip(TERMS, bar, strict=True) if x) for bar in parts
     )
     alt = (
-        f"{row['size']} in 16 bits, output layer shared: {full:,.1f} MB ({whole}). Ternary in "
+        f"{row['size']} in 16 bits, output shared: {full:,.1f} MB ({whole}). Ternary in "
         f"groups of {group}, {own}: {small:,.1f} MB ({each}), {full / small:.2f} times less. "
         f"A ternary weight takes {round(row['bits'], 3):g} bits.{says}"
     )
