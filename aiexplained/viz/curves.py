@@ -21,7 +21,7 @@ from bokeh.models import (
 from aiexplained.viz.explorable import Explorable, alt_source, data_table, show
 from aiexplained.viz.grid import bind_grid, choice
 from aiexplained.viz.parts import follow_title, legend_columns, title_source
-from aiexplained.viz.theme import figure, follow_theme
+from aiexplained.viz.theme import INK, ROLES, figure, follow_theme
 
 Style = Mapping[str, tuple[str, str, str]]
 """Color (a theme's role or a value), dash and marker of each curve by name."""
@@ -69,8 +69,10 @@ def curves(
         height: Height of the plot in pixels.
 
     Raises:
-        ValueError: if two views have other names, or a name has no style.
+        ValueError: if there is no point, two views have other names, or a name has no style.
     """
+    if not any(points for view in views.values() for points, _ in view.series.values()):
+        raise ValueError("curves needs a view with a point")
     first = next(iter(views.values()))
     names = list(first.series)
     for view in views.values():
@@ -126,15 +128,15 @@ def _source(
 
 def _draw(plot: Any, name: str, source: ColumnDataSource, look: tuple[str, str, str]) -> None:
     color, dash, marker = look
+    shown = INK if color in ROLES else color
     line = plot.line(
         "x", "y", source=source, line_width=2, line_dash=dash, legend_label=name,
-        line_color=None if color == "ink" else color,
+        line_color=shown,
     )  # fmt: skip
     dots = plot.scatter(
         "x", "y", source=source, size=10, marker=marker, legend_label=name, line_width=1.5,
-        fill_color=None if color == "ink" else color, line_color=None if color == "ink" else color,
+        fill_color=None if color in ROLES else color, line_color=shown,
     )  # fmt: skip
-    if color == "ink":
-        line.glyph.line_color = dots.glyph.line_color = "#222832"
-        follow_theme(line.glyph, line_color="ink")
-        follow_theme(dots.glyph, line_color="ink")
+    if color in ROLES:
+        follow_theme(line.glyph, line_color=color)
+        follow_theme(dots.glyph, line_color=color)

@@ -188,3 +188,13 @@ def test_what_is_trained(byte_classifier):
         assert matrices <= trained
         assert (trained == matrices) is not train_all
     assert not any(p.requires_grad for p in byte_classifier.parameters())
+
+
+def test_versions_in_the_paths_of_texts_are_those_of_the_lock():
+    """After an upgrade of the lock, edit the path in ``texts.py`` and record the studies anew."""
+    lock = Path(__file__).parents[2].joinpath("requirements", "lock.txt").read_text()
+    named = [path.split("/")[0] for *_, path in texts._FILES if ".dist-info/" in path]
+    assert named
+    for folder in named:
+        package, _, version = folder.removesuffix(".dist-info").rpartition("-")
+        assert f"\n{package}=={version} " in lock, folder

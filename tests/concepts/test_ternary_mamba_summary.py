@@ -91,6 +91,8 @@ def test_corrections_are_told_as_a_share_of_the_damage_of_plain_rounding():
     assert tm.closed_by_fixes(entries, "mamba") == {"a": [-50.0, 50.0]}
     assert tm.closed_by_fixes(entries, "transformer") == {"a": [100.0]}
     assert tm.rounding_costs(entries, "mamba", "parts") == {"x": [0.25, 0.25]}
+    with pytest.raises(ValueError, match="no record of 'rnn'"):
+        tm.rounding_costs(entries, "rnn", "bits")
 
 
 def test_zeros_are_averaged_over_seeds_and_codes_are_those_of_the_first():
@@ -111,6 +113,8 @@ def test_zeros_are_averaged_over_seeds_and_codes_are_those_of_the_first():
     assert found["codes"] == [[[-1, 0, 1]], [[0, 0, 1]]]
     assert found["final"] == [0.4, 0.5]
     assert found["losses"] == [1.0, 2.0]
+    with pytest.raises(ValueError, match="a run of seed 0 with 'learned' and decay 3"):
+        tm.zero_runs(entries, {("learned", 3.0): "drifts"})
 
 
 def test_errors_are_compared_head_by_head():

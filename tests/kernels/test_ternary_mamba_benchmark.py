@@ -39,7 +39,7 @@ def test_a_wrong_kernel_gives_no_figure(monkeypatch):
 
     monkeypatch.setitem(script.OPERATORS, "multiply", wrong)
     with pytest.raises(SystemExit, match="FAILED"):
-        script._check(script._make("tiny"), script._make("tiny"))
+        script._check(script._make("tiny"))
 
 
 def test_it_measures_what_the_page_shows_on_a_machine_like_this_one():

@@ -13,7 +13,6 @@ from figuredata import drawn_figures, sources_with, write_figures
 from playwright.sync_api import Browser, Page, expect
 
 from aiexplained import viz
-from aiexplained.viz import ternary_linear
 from aiexplained.viz import ternary_mamba as figures
 from aiexplained.viz.assets import rule_file
 from aiexplained.viz.explorable import PAGE_WIDTH, PHONE_WIDTH
@@ -160,11 +159,6 @@ def test_the_curves_are_the_shares_in_percent() -> None:
         assert source["y"] == pytest.approx([100 * share for _, share in run["zeros"]])
         assert source["low"] == pytest.approx([100 * share for share in run["low"]])
         assert source["high"] == pytest.approx([100 * share for share in run["high"]])
-
-
-def test_a_code_looks_as_in_the_figure_of_a_ternary_row() -> None:
-    for code, look in ternary_linear.row.LOOKS.items():
-        assert drift.CODES[code] == look
 
 
 @pytest.mark.parametrize(

@@ -223,7 +223,7 @@ def test_titles_tell_once_from_always(view):
     assert "Half of the first error is still there at the end." in view(head=2)["alt"]
     alike = view(what="x", how="same")
     largest = 20 * max(alike["lines"]["norm"]) / np.linalg.norm(alike["lines"]["norm"]) * T**0.5
-    assert alike["title"] == f"x off by 20 % at each token: the state by up to {largest:.0f} %"
+    assert alike["title"] == f"x off by 20 % at each token: state off by up to {largest:.0f} %"
     assert view(size=0)["title"] == "Nothing is off: the two states are the same"
     assert view(size=0)["mark"] == {"x": [], "y": [], "text": []}
 

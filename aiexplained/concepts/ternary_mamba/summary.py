@@ -10,7 +10,8 @@ from typing import Any
 Entries = Sequence[Mapping[str, Any]]
 Curve = tuple[list[float], list[float]]
 
-GROUP_SIZE = 128
+GROUP_SIZE, ROUNDING_GROUP = 128, 32
+"""Weights that share a scale: where ternary models are trained, where whole numbers are rounded."""
 SCALE_BITS = 16
 
 
@@ -165,7 +166,11 @@ def zero_runs(entries: Entries, kinds: Mapping[tuple[str, float], str]) -> list[
 
     Returns:
         For each kind ``label``, ``zeros`` (pairs of a step and a mean share), ``low``, ``high`` and
-        ``codes``: at each of those steps rows of -1, 0 and 1.
+        ``codes``: at each of those steps rows of -1, 0 and 1; and ``final``, the last share, and
+        ``losses``, one a seed.
+
+    Raises:
+        ValueError: if there is no run of a kind, or none of seed 0, which holds the codes.
     """
     out = []
     for (scale, decay), label in kinds.items():
@@ -174,6 +179,8 @@ def zero_runs(entries: Entries, kinds: Mapping[tuple[str, float], str]) -> list[
             for e in _by_seed(entries)
             if (e["setting"]["scale"], e["setting"]["weight_decay"]) == (scale, decay)
         ]
+        if not runs or "codes" not in runs[0]:
+            raise ValueError(f"zero_runs needs a run of seed 0 with {scale!r} and decay {decay}")
         shares = list(zip(*([y for _, y in run["zeros"]] for run in runs), strict=True))
         steps = [step for step, _ in runs[0]["zeros"]]
         out.append(
@@ -200,12 +207,17 @@ def rounding_costs(entries: Entries, model: str, what: str) -> dict[str, list[fl
         entries: Records of the study ``"rounding"``.
         model: ``"mamba"`` or ``"transformer"``.
         what: ``"bits"``, ``"fixes"`` or ``"parts"``.
+
+    Raises:
+        ValueError: if there is no record of the model.
     """
     out: dict[str, list[float]] = {}
     for entry in _by_seed(entries):
         if entry["setting"]["model"] == model:
             for name, loss in entry["result"][what].items():
                 out.setdefault(name, []).append(loss - entry["result"]["full"])
+    if not out:
+        raise ValueError(f"rounding_costs: no record of {model!r}")
     return out
 
 
@@ -290,6 +302,8 @@ def agreements(entries: Entries) -> dict[tuple[str, str], float]:
 def sizes_and_losses(training: Entries, rounding: Entries) -> list[dict[str, Any]]:
     """Bytes of each of our models, and its loss above one in full precision trained as long.
 
+    Losses after rounding to whole numbers are of the first held-out characters, all others of all.
+
     Args:
         training: Records of the study ``"training"``.
         rounding: Records of the study ``"rounding"``.
@@ -324,7 +338,9 @@ def sizes_and_losses(training: Entries, rounding: Entries) -> list[dict[str, Any
         ),
     ]
     for bits, each in rounding_costs(rounding, "mamba", "bits").items():
-        points.append((f"{bits} bits", "rounded", size(int(bits) + SCALE_BITS / 32), each))
+        points.append(
+            (f"{bits} bits", "rounded", size(int(bits) + SCALE_BITS / ROUNDING_GROUP), each)
+        )
     return [dict(zip(("name", "kind", "bytes", "losses"), p, strict=True)) for p in points]
 
 

@@ -37,8 +37,9 @@ def projections(model: nn.Module) -> dict[str, Projection]:
 def train_ternary(model: nn.Module, group_size: int | None = 128) -> None:
     """Make all projections multiply with rounded weights; the weights behind them stay trainable.
 
-    The scale is recomputed from the weight each time, and the gradient passes the rounding
-    straight through, see :func:`aiexplained.nn.reference_ternary_linear`.
+    Not for a model whose scales are learned. The scale is recomputed from the weight each time, and
+    the gradient passes the rounding straight through, see
+    :func:`aiexplained.nn.reference_ternary_linear`.
 
     Args:
         model: Changed in place.
@@ -51,6 +52,9 @@ def train_ternary(model: nn.Module, group_size: int | None = 128) -> None:
 @torch.no_grad()
 def round_weights(model: nn.Module, group_size: int | None = 128) -> None:
     """Round all projections once, for good: no training.
+
+    Rounding twice is not rounding once: zeros make the mean magnitude smaller. So take a model
+    whose projections still multiply in full.
 
     Args:
         model: Changed in place.
@@ -80,6 +84,8 @@ class LearnedScale(nn.Module):
     They start as the mean magnitudes of the groups, and are then on their own:
 
         t = round(clip(w / s, -1, 1)),    y = x (s t)ᵀ
+
+    Nothing keeps a scale positive unless its logarithm is learned; below 1e-8 it divides as 1e-8.
 
     Args:
         weight: The weight that the scales start from, ``[N, K]``.
@@ -247,14 +253,28 @@ def pack_model(
 ) -> None:
     """Replace all projections by packed ones: after this the model decodes and cannot be trained.
 
+    What is packed are the weights behind, rounded once, as :func:`train_ternary` uses them.
+
     Args:
         model: Changed in place.
         group_size: Weights of a row that share a scale.
         pack: Packs a weight; by default not at all, so that no kernel is needed. With
             ``aiexplained_kernels.pack_ternary`` a weight takes two bits.
         multiply: Multiplies with what ``pack`` gave; ``aiexplained_kernels.ternary_linear`` there.
+
+    Raises:
+        ValueError: if ``model`` is itself a projection, or one has a bias or learned scales; then
+            nothing is packed.
     """
-    for name, projection in projections(model).items():
+    found = projections(model)
+    if "" in found:
+        raise ValueError("pack_model packs the projections inside a model, got a Projection")
+    for name, projection in found.items():
+        if isinstance(projection.multiply, LearnedScale):
+            raise ValueError(f"{name} has learned scales, which a packed weight cannot keep")
+        if projection.bias is not None:
+            raise ValueError(f"only a projection without bias can be packed, {name} has one")
+    for name, projection in found.items():
         parent, _, last = name.rpartition(".")
         packed = PackedProjection(projection, pack=pack, multiply=multiply, group_size=group_size)
         setattr(model.get_submodule(parent), last, packed)

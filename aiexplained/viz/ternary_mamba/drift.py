@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from aiexplained.viz.explorable import Explorable, alt_source, data_table, show
 from aiexplained.viz.grid import choice, index_slider
-from aiexplained.viz.parts import HATCH, call_rule, legend_above, legend_columns
+from aiexplained.viz.parts import call_rule, legend_above, legend_columns
+from aiexplained.viz.ternary_linear.row import LOOKS
 from aiexplained.viz.theme import PALETTE, figure, follow_theme
 
 CURVES = (
@@ -24,13 +25,6 @@ CURVES = (
     (PALETTE["retrieval"], "4 5", "inverted_triangle"),
 )
 """Color, dash and marker of the runs, in their order."""
-
-CODES = {
-    1: ("+1", PALETTE["greedy"], {}),
-    0: ("0", PALETTE["neutral"], {}),
-    -1: ("−1", PALETTE["computed"], HATCH),
-}
-"""Name, color and stripes of a code, as in the figure of one ternary row."""
 
 Run = Mapping[str, Any]
 RULE = "ternary_mamba_drift"
@@ -133,7 +127,7 @@ def _check_values(run: Run) -> None:
                 f"zero_drift: 0 <= low <= share <= high <= 1, but {run['label']!r} has "
                 f"{low}, {mean}, {high} at step {step:g}"
             )
-    odd = set(np.unique(run["codes"]).tolist()) - set(CODES)
+    odd = set(np.unique(run["codes"]).tolist()) - set(LOOKS)
     if odd:
         raise ValueError(f"zero_drift: codes are -1, 0 and 1, {run['label']!r} has {sorted(odd)}")
 
@@ -142,7 +136,7 @@ def _tell(told: Mapping[str, Any], shares: Any, codes: Any, run: int, at: int) -
     """Title and alternative as ``rules/ternary_mamba_drift.js`` makes them."""
     labels, when = told["labels"], told["when"][at]
     low, mean, high = (_fixed(share, 1) for share in shares[run, :, at])
-    count = {code: int((codes[run, at] == code).sum()) for code in CODES}
+    count = {code: int((codes[run, at] == code).sum()) for code in LOOKS}
     others = "; ".join(
         f"{label} {_fixed(shares[i, 1, at], 1)} %" for i, label in enumerate(labels) if i != run
     )
@@ -206,14 +200,14 @@ def _patch(cells: ColumnDataSource, patch: str, height: int, width: int) -> Any:
     )  # fmt: skip
     plot.grid.visible = False
     plot.xaxis.ticker.desired_num_ticks = plot.yaxis.ticker.desired_num_ticks = 5
-    colors = LinearColorMapper(palette=[CODES[c][1] for c in sorted(CODES)], low=-1.5, high=1.5)
+    colors = LinearColorMapper(palette=[LOOKS[c][1] for c in sorted(LOOKS)], low=-1.5, high=1.5)
     fill = {"field": "code", "transform": colors}
     plot.rect("x", "y", 1, 1, source=cells, line_color=None, fill_color=fill)
     # Stripes that all rectangles share are made once, so the others have no width.
     striped = {"field": "code", "transform": LinearInterpolator(x=[-1, 0, 1], y=[1, 0, 0])}
     plot.rect("x", "y", striped, 1, source=cells, line_color=None, fill_color=None,
-              **CODES[-1][2])  # fmt: skip
-    for label, color, look in CODES.values():
+              **LOOKS[-1][2])  # fmt: skip
+    for label, color, look in LOOKS.values():
         # A legend shows the first row of its glyph: these stand outside the plot's ranges.
         plot.quad(left=[-9], right=[-8], bottom=[-9], top=[-8], fill_color=color, line_color=None,
                   legend_label=label, **look)  # fmt: skip

@@ -27,7 +27,7 @@ from aiexplained.viz.theme import FONT, PALETTE, figure, follow_theme
 
 RULES = ("ternary_mamba", "ternary_mamba_view")
 ZERO = "#c6cbd2"
-"""What a weight of zero looks like, on both pages."""
+"""A weight of zero on the map of colors, light enough in both themes."""
 
 PER_UNIT, FARTHEST = 8, 4
 """Bars of the histogram in one scale, so that the cuts lie between two; and how far they go."""

@@ -9,12 +9,9 @@ from aiexplained.viz.curves import curves as draw
 from aiexplained.viz.theme import PALETTE
 
 STYLE: Style = {
-    "full precision": ("ink", "dashed", "x"),
-    "rounded in the loop": (PALETTE["greedy"], "solid", "circle"),
-    "the same, from nothing": (PALETTE["computed"], "solid", "square"),
-    "learned from the teacher": (PALETTE["greedy"], "solid", "circle"),
-    "learned from labels alone": (PALETTE["computed"], "solid", "square"),
-    "no rounding": ("ink", "dashed", "x"),
+    "full, trained on": ("ink", "dashed", "x"),
+    "ternary, trained on": (PALETTE["greedy"], "solid", "circle"),
+    "ternary, from nothing": (PALETTE["computed"], "solid", "square"),
     "Mamba-2": (PALETTE["greedy"], "solid", "circle"),
     "transformer": (PALETTE["computed"], "solid", "square"),
     "16 bits": (PALETTE["neutral"], "solid", "square"),
