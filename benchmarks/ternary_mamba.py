@@ -45,8 +45,9 @@ def measure_decode(*, instructions: str, shape: str, rounds: int) -> dict[str, A
 
     Returns:
         ``tokens_per_s`` of ``"bf16"`` and ``"ternary"``, an entry a round; ``speedup``, of the
-        medians; ``head``, the share of the ternary model's time that the output projection takes,
-        which both have; and ``bytes`` of two files in safetensors' format, both with a tied head.
+        medians; ``shares`` of the ternary model's time that its ``projections`` and the output
+        layer, ``head``, take; and ``bytes`` of two files in safetensors' format, both with a tied
+        head.
     """
     prepare(instructions)
     full = _make(shape)
@@ -56,10 +57,14 @@ def measure_decode(*, instructions: str, shape: str, rounds: int) -> dict[str, A
     token = torch.zeros(1, 1, dtype=torch.long)
     states = {"bf16": full.make_state(1), "ternary": packed.make_state(1)}
     hidden = torch.randn(1, 1, full.shape.d_model).bfloat16()
+    inner = torch.randn(1, 1, full.shape.d_inner).bfloat16()
     calls = {
         "bf16": lambda: full(token, states["bf16"]),
         "ternary": lambda: packed(token, states["ternary"]),
         "head": lambda: linear(hidden, full.embedding),
+        "projections": lambda: [
+            (layer.in_proj(hidden), layer.out_proj(inner)) for layer in packed.layers
+        ],
     }
     with torch.inference_mode():
         times = interleave("cpu", calls, rounds)
@@ -67,7 +72,7 @@ def measure_decode(*, instructions: str, shape: str, rounds: int) -> dict[str, A
     return {
         "tokens_per_s": {name: [1 / t for t in times[name]] for name in ("bf16", "ternary")},
         "speedup": medians["bf16"] / medians["ternary"],
-        "head": medians["head"] / medians["ternary"],
+        "shares": {part: medians[part] / medians["ternary"] for part in ("projections", "head")},
         "bytes": {"bf16": _file_size(full), "ternary": _file_size(packed)},
     }
 

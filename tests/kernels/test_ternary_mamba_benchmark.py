@@ -24,7 +24,8 @@ def test_a_run_tells_speeds_and_bytes():
     )
     assert {len(v) for v in found["tokens_per_s"].values()} == {2}
     assert all(v > 0 for values in found["tokens_per_s"].values() for v in values)
-    assert 0 < found["head"] < 1
+    assert set(found["shares"]) == {"projections", "head"}
+    assert all(0 < share < 1 for share in found["shares"].values())
     account = sum(tm.size_terms(TINY, group_size=128, tied_head=True).values())
     # Rows are filled up to runs of 128 weights in 32 bytes: of 96 weights, and of 192.
     padded = 3 * (sum(TINY.in_rows.values()) * (32 - 24) + TINY.d_model * (64 - 48))
