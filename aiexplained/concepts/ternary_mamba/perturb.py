@@ -49,8 +49,8 @@ def run_states(head: HeadInput) -> Float[Tensor, "T N"]:
         head: The recurrence of one channel.
 
     >>> one = torch.ones(2)
-    >>> run_states(HeadInput(-1.0, one, one[:, None], one)).flatten().round(decimals=3).tolist()
-    [1.0, 1.368]
+    >>> run_states(HeadInput(-1.0, one, one[:, None], one)).flatten()
+    tensor([1.0000, 1.3679])
     """
     state, states = torch.zeros_like(head.B[0]), []
     for dt, B, x in zip(head.dt, head.B, head.x, strict=True):

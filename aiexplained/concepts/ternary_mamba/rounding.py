@@ -45,8 +45,8 @@ def round_absmax(
     Raises:
         ValueError: if ``bits`` is less than 2, or ``group_size`` not positive.
 
-    >>> round_absmax(torch.tensor([[0.5, -1.0, 0.1, 0.3]]), bits=3).round(decimals=3).tolist()
-    [[0.667, -1.0, 0.0, 0.333]]
+    >>> round_absmax(torch.tensor([[0.5, -1.0, 0.1, 0.3]]), bits=3)
+    tensor([[ 0.6667, -1.0000,  0.0000,  0.3333]])
     """
     if bits < 2:
         raise ValueError(f"bits must be at least 2, got {bits}")
