@@ -16,9 +16,9 @@ Departures: models of a third of a million weights on the King James Bible by ch
 mixture of the loss of the next character and of the teacher; optimizer, temperature and data of
 the source are not known to us.
 
-Modules: ``account`` (sizes; standard library only); ``model``, ``ternary`` and ``fixes`` (torch);
-``perturb``, errors in the recurrence; ``training``, ``measure``, ``rounding`` and ``real``, what is
-recorded; ``summary`` and ``studies``.
+Modules: ``account``, sizes; ``model``, ``ternary`` and ``fixes``; ``perturb``, errors in the
+recurrence; ``training``, ``measure`` and ``rounding``, what is recorded, and ``real`` with
+``texts`` (a real Mamba; not imported here); ``summary`` and ``studies``.
 """
 
 from aiexplained.concepts.ternary_mamba.account import (

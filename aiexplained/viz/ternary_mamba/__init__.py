@@ -1,7 +1,8 @@
 """The figures of the page on Ternary Mamba. They take plain numbers.
 
-Two of them run in the browser: ``rules/ternary_mamba.js`` rounds weights and runs a state,
-``rules/ternary_mamba_view.js`` is what the figures do with it. Their numbers travel in two bytes
+Two of them compute in the browser: ``rules/ternary_mamba.js`` rounds weights and runs a state,
+``rules/ternary_mamba_view.js`` is what the figures do with it; ``rules/ternary_mamba_drift.js``
+unpacks the codes of a third. Their numbers travel in two bytes
 each; :func:`in_steps` rounds to what the page will see.
 """
 
