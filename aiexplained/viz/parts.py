@@ -26,11 +26,18 @@ def follow_title(plot: Any, source: ColumnDataSource) -> None:
     source.js_on_change("data", CustomJS(args={"source": source, "title": plot.title}, code=code))
 
 
-def legend_above(plot: Any) -> None:
-    """Move the legend out of the way of the data, into a row above it."""
+def legend_above(plot: Any, columns: int | None = None) -> None:
+    """Move the legend out of the way of the data, above it.
+
+    Args:
+        plot: It has one legend.
+        columns: Entries side by side, from the left; default: all, in a row.
+    """
     legend = plot.legend[0]
     plot.add_layout(legend, "above")
     legend.update(orientation="horizontal", padding=0, margin=4, spacing=16, border_line_color=None)
+    if columns:
+        legend.update(ncols=columns, spacing=8, location="top_left")
 
 
 def legend_columns(labels: Sequence[str], room: float = 245) -> int:

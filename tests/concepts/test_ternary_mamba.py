@@ -153,14 +153,19 @@ def test_learned_scales_start_where_recomputed_ones_are(model, tokens):
             assert zero_share(learned, GROUP) == zero_share(recomputed, GROUP)
 
 
-def test_the_lsq_gradient_of_a_scale_is_the_published_one():
-    """ds = sum g (t - w / s) inside of the clip, sum g t outside (Esser et al., 2020)."""
+def differentiate(gradient):
+    """Scales and weights with their gradients, and the gradient of the rounded weights."""
     generator = torch.Generator().manual_seed(0)
     weight = torch.randn(3, 7, generator=generator, dtype=torch.float64, requires_grad=True)
     x, out = torch.randn(2, 7, generator=generator).double(), torch.ones(2, 3).double().cumsum(1)
-    learned = LearnedScale(weight, None, gradient="lsq").double()
+    learned = LearnedScale(weight, None, gradient=gradient).double()
     (learned(x, weight) * out).sum().backward()
-    grad = (out.mT @ x).detach()
+    return learned, weight, out.mT @ x
+
+
+def test_the_lsq_gradient_of_a_scale_is_the_published_one():
+    """ds = sum g (t - w / s) inside of the clip, sum g t outside (Esser et al., 2020)."""
+    learned, weight, grad = differentiate("lsq")
     ratio = weight.detach() / learned.scale.detach()
     ternary, inside = ratio.clamp(-1, 1).round(), ratio.abs() < 1
     expected = (grad * torch.where(inside, ternary - ratio, ternary)).sum(dim=1)
@@ -169,12 +174,7 @@ def test_the_lsq_gradient_of_a_scale_is_the_published_one():
 
 
 def test_a_naive_scale_is_a_factor_and_the_weight_gets_the_whole_gradient():
-    generator = torch.Generator().manual_seed(0)
-    weight = torch.randn(3, 7, generator=generator, dtype=torch.float64, requires_grad=True)
-    x, out = torch.randn(2, 7, generator=generator).double(), torch.ones(2, 3).double().cumsum(1)
-    learned = LearnedScale(weight, None, gradient="naive").double()
-    (learned(x, weight) * out).sum().backward()
-    grad = (out.mT @ x).detach()
+    learned, weight, grad = differentiate("naive")
     ternary = (weight.detach() / learned.scale.detach()).clamp(-1, 1).round()
     torch.testing.assert_close(learned.stored.grad, (grad * ternary).sum(dim=1))
     torch.testing.assert_close(weight.grad, grad)

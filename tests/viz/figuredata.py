@@ -31,6 +31,19 @@ def _sources_with(column: str, node: Any) -> list[dict[str, Any]]:
     ]
 
 
+def attributes_of(figure: viz.Explorable, kind: str) -> list[dict[str, Any]]:
+    """Attributes of all Bokeh models of one kind in a figure."""
+    found, todo = [], [json.loads(figure.drawing.item)]
+    while todo:
+        node = todo.pop()
+        if isinstance(node, dict):
+            if node.get("name") == kind and "attributes" in node:
+                found.append(node["attributes"])
+            node = list(node.values())
+        todo += node if isinstance(node, list) else []
+    return found
+
+
 def title_of(figure: viz.Explorable) -> str:
     """The title that follows the controls, in the first state."""
     ((text,),) = (source["title"] for source in sources_with(figure, "title"))

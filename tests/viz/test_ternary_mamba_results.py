@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from figuredata import drawn_figures, sources_with, write_figures
+from figuredata import attributes_of, drawn_figures, sources_with, write_figures
 from playwright.sync_api import Browser, Page, expect
 
 from aiexplained import viz
@@ -39,19 +38,6 @@ def numbers(source: Any, *names: str) -> list[Any]:
     return list(zip(*(source[name] for name in names), strict=True))
 
 
-def attributes(figure: viz.Explorable, kind: str) -> list[dict[str, Any]]:
-    """Attributes of all Bokeh models of one kind in a drawing."""
-    found, todo = [], [json.loads(figure.drawing.item)]
-    while todo:
-        node = todo.pop()
-        if isinstance(node, dict):
-            if node.get("name") == kind and "attributes" in node:
-                found.append(node["attributes"])
-            node = list(node.values())
-        todo += node if isinstance(node, list) else []
-    return found
-
-
 def test_a_row_of_dots_shows_mean_spread_and_how_many_values() -> None:
     (source,) = sources_with(make_dots(), "mean")
     assert numbers(source, "category", "series", "mean", "low", "high", "seeds") == [
@@ -70,7 +56,7 @@ def test_series_of_a_row_stand_apart_and_around_its_middle() -> None:
 
 
 def test_each_series_draws_its_own_marks_only() -> None:
-    held = sorted(tuple(f["indices"]) for f in attributes(make_dots(), "IndexFilter"))
+    held = sorted(tuple(f["indices"]) for f in attributes_of(make_dots(), "IndexFilter"))
     assert held == [(0, 1), (2,)]
 
 
@@ -83,16 +69,16 @@ def test_long_names_break_where_the_longer_line_is_shortest() -> None:
 def test_baselines_are_named_and_within_sight() -> None:
     figure = make_dots(baseline={"not rounded": 0.5, "chance": 3.75})
     assert "not rounded" in figure.drawing.item
-    ends = [(r["start"], r["end"]) for r in attributes(figure, "Range1d")]
+    ends = [(r["start"], r["end"]) for r in attributes_of(figure, "Range1d")]
     assert any(start < 0.5 and end > 3.75 for start, end in ends)
-    ends = [(r["start"], r["end"]) for r in attributes(make_dots(), "Range1d")]
+    ends = [(r["start"], r["end"]) for r in attributes_of(make_dots(), "Range1d")]
     assert not any(start < 0.5 and end > 3.75 for start, end in ends)
 
 
 def test_one_series_needs_no_legend_and_more_rows_more_height() -> None:
     one = make_dots({"a": {"one step": [1, 2]}})
-    assert not attributes(one, "LegendItem")
-    assert len(attributes(make_dots(), "LegendItem")) == 2
+    assert not attributes_of(one, "LegendItem")
+    assert len(attributes_of(make_dots(), "LegendItem")) == 2
     more = make_dots({name: {"one step": [1, 2]} for name in "abcde"})
     assert more.drawing.height > one.drawing.height + 4 * 22
 

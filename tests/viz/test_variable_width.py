@@ -1,9 +1,9 @@
 """The figures of variable widths: the solver in the browser is the solver in Python."""
 
 import itertools
-import json
 
 import pytest
+from figuredata import attributes_of
 
 from aiexplained.concepts import variable_width as vw
 from aiexplained.viz import variable_width as figures
@@ -246,24 +246,11 @@ def test_every_figure_is_the_same_bytes_twice():
         assert figure._repr_mimebundle_() == second[name]._repr_mimebundle_(), name
 
 
-def models_of(drawing, kind):
-    """Attributes of all Bokeh models of one kind in a drawing."""
-    found, todo = [], [json.loads(drawing.item)]
-    while todo:
-        node = todo.pop()
-        if isinstance(node, dict):
-            if node.get("name") == kind and "attributes" in node:
-                found.append(node["attributes"])
-            node = list(node.values())
-        todo += node if isinstance(node, list) else []
-    return found
-
-
 @pytest.mark.parametrize(("reported", "marks"), [({}, 3), ({"one": -0.3}, 4)])
 def test_zero_and_the_source_are_always_in_sight(reported, marks):
     arms = {"one": [0.4, 0.5], "two": [0.6]}
-    drawing = figures.seeds_by_arm(arms, reported, title="t", axis="x", alt="a").drawing
-    (ends,) = models_of(drawing, "Range1d")
+    figure = figures.seeds_by_arm(arms, reported, title="t", axis="x", alt="a")
+    (ends,) = attributes_of(figure, "Range1d")
     assert ends["start"] < min([0, *reported.values()]) < 0.6 < ends["end"]
     # The spread, the seeds, their mean, and the source where it is known.
-    assert len(models_of(drawing, "GlyphRenderer")) == marks
+    assert len(attributes_of(figure, "GlyphRenderer")) == marks

@@ -23,6 +23,7 @@ recurrence; ``training``, ``measure`` and ``rounding``, what is recorded, and ``
 
 from aiexplained.concepts.ternary_mamba.account import (
     GROUP_SIZES,
+    PAPER_TERNARY_MB,
     SHAPES,
     Account,
     Mamba2Shape,
@@ -101,6 +102,7 @@ __all__ = [
     "FIXES",
     "GROUP_SIZES",
     "HOW",
+    "PAPER_TERNARY_MB",
     "SCALES",
     "SHAPES",
     "STUDIES",

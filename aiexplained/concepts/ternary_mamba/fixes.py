@@ -267,8 +267,6 @@ FIXES: MappingProxyType[str, Fix] = MappingProxyType(
 )
 """The rules by name; the last two need the moments of the inputs."""
 
-NEEDS_INPUTS = ("error feedback", "output scale")
-
 
 def _each(scale: Tensor, group_size: int, size: int) -> Tensor:
     """The scale of each weight, from that of each group."""

@@ -78,8 +78,7 @@ def dots(
         _draw_series(plot, name, table, style[name], legend=bool(labels))
     if labels:
         columns = legend_columns(labels, NARROWEST)
-        legend_above(plot)
-        plot.legend[0].update(ncols=columns, spacing=8, location="top_left")
+        legend_above(plot, columns)
         plot.height += 26 * -(-len(labels) // columns)
     return show(plot, alt=alt)
 

@@ -173,8 +173,7 @@ def _curves(
         _curve(plot, label, steps, share, look)
     ring = plot.scatter("x", "y", source=now, size=18, fill_color=None, line_width=2)
     follow_theme(ring.glyph, line_color="ink")
-    legend_above(plot)
-    plot.legend[0].update(ncols=columns, spacing=8, location="top_left")
+    legend_above(plot, columns)
     return plot
 
 

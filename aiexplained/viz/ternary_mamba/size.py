@@ -139,6 +139,5 @@ def _bars(bars: ColumnDataSource) -> Any:
         0, "above", "label", source=bars, text_baseline="bottom", text_font_size="14px",
         text_font_style="bold",
     )  # fmt: skip
-    legend_above(plot)
-    plot.legend[0].update(ncols=3, spacing=8, location="top_left")
+    legend_above(plot, columns=3)
     return plot

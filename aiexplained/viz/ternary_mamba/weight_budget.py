@@ -91,8 +91,7 @@ def loss_by_bytes(points: Sequence[Point], *, title: str, alt: str) -> Explorabl
         _draw(plot, kind, table)
     plot.text("kb", "mean", "name", source=table, x_offset="dx", y_offset="dy", text_align="align",
               text_baseline="middle", text_font_size="13px")  # fmt: skip
-    legend_above(plot)
-    plot.legend[0].update(ncols=legend_columns(kinds), spacing=8, location="top_left")
+    legend_above(plot, legend_columns(kinds))
     return show(plot, alt=alt)
 
 
