@@ -1,0 +1,1 @@
+"""SoftMoE: a top-k that can be differentiated."""
