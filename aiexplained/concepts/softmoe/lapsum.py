@@ -59,7 +59,7 @@ def soft_top_k(
     '1.5000'
     """
     budget = _checked(router_logits, k, temperature)
-    weights: Tensor = _SoftTopK.apply(router_logits, budget, temperature)
+    weights: Tensor = _SoftTopK.apply(router_logits, budget, temperature)  # type: ignore[no-untyped-call]
     return weights
 
 
@@ -116,7 +116,7 @@ class _SoftTopK(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, Tensor, None]:
         (u,) = ctx.saved_tensors
         density, share = 0.5 * (-u.abs()).exp(), (-u.abs()).softmax(dim=-1)
         g = upstream.double()

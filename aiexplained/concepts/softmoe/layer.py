@@ -20,6 +20,8 @@ class Experts(nn.Module):
         d_model: Width of a token.
         d_ff: Hidden width of one expert.
         generator: Draws the weights, normal with standard deviation ``1 / sqrt(inputs)``.
+        depth: Layers that write into one residual stream; the weights out of the hidden layer are
+            smaller by ``sqrt(2 · depth)``.
 
     Attributes:
         up: Weights into the hidden layer ``[E, d_ff, d_model]``.
@@ -27,14 +29,20 @@ class Experts(nn.Module):
     """
 
     def __init__(
-        self, n_experts: int, d_model: int, d_ff: int, *, generator: torch.Generator
+        self,
+        n_experts: int,
+        d_model: int,
+        d_ff: int,
+        *,
+        generator: torch.Generator,
+        depth: int = 1,
     ) -> None:
         super().__init__()
         self.up = nn.Parameter(
             torch.randn(n_experts, d_ff, d_model, generator=generator) * d_model**-0.5
         )
         self.down = nn.Parameter(
-            torch.randn(n_experts, d_model, d_ff, generator=generator) * d_ff**-0.5
+            torch.randn(n_experts, d_model, d_ff, generator=generator) * (2 * depth * d_ff) ** -0.5
         )
 
     def run(self, expert: int, x: Float[Tensor, "M d_model"]) -> Float[Tensor, "M d_model"]:
@@ -134,4 +142,5 @@ class MixtureOfExperts(nn.Module):
                 logits.shape, generator=self._generator, dtype=logits.dtype, device=logits.device
             )
         self.routing = Routing(logits, self.router(logits))
-        return self.experts(tokens, self.routing.weights).view_as(x)
+        out: Tensor = self.experts(tokens, self.routing.weights)
+        return out.view_as(x)

@@ -207,4 +207,5 @@ class LayerBudgets(nn.Module):
 
     def budget(self, layer: int) -> Float[Tensor, ""]:
         """The budget of one layer."""
-        return self()[layer]
+        budget: Tensor = self()[layer]
+        return budget
