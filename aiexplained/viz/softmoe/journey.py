@@ -59,11 +59,11 @@ def budget_journey(
     told = _told(labels, at_steps, n_last, n_layers, reported_share)
     title, alt = _tell(told, budgets, shares, run, at)
     caption = alt_source(alt)
-    bars = ColumnDataSource({"layer": np.arange(n_layers) + 1, "budget": budgets[run, at]})
+    bars = ColumnDataSource({"layer": np.arange(n_layers) + 1, "budget": budgets[run, at].tolist()})
     data_table(bars, "Budgets at this step", {"layer": "layer", "budget": "budget"})
     marks = ColumnDataSource(_marks(np.delete(budgets[:, at], run, axis=0)), name="aix-others")
-    now = ColumnDataSource({"x": [at_steps[at]], "y": [shares[run, at]]}, name="aix-now")
-    chosen = ColumnDataSource({"x": at_steps, "y": shares[run]}, name="aix-run")
+    now = ColumnDataSource({"x": [at_steps[at]], "y": [float(shares[run, at])]}, name="aix-now")
+    chosen = ColumnDataSource({"x": at_steps, "y": shares[run].tolist()}, name="aix-run")
     top = _bars(title, bars, marks, floor, budgets.max())
     ends = {"even": 100 * n_last / n_layers}
     ends |= {} if reported_share is None else {"reported": 100 * reported_share}
@@ -120,7 +120,7 @@ def _check_budgets(label: str, budgets: ArrayLike, shape: tuple[int, ...], floor
     if not (np.isfinite(values).all() and values.min() > 0 and values.min() >= floor - 1e-5):
         raise ValueError(
             f"budget_journey: budgets are finite, positive and at least the floor of {floor:g}, "
-            f"{label!r} has {values.min()}"
+            f"{label!r} has {values.min():g}"
         )
 
 
@@ -159,8 +159,8 @@ def _marks(others: NDArray[Any]) -> dict[str, Any]:
     n_runs, n_layers = others.shape
     place = APART * ((np.arange(n_runs) + 0.5) / n_runs - 0.5)
     return {
-        "x": (place[:, None] + np.arange(n_layers) + 1).ravel(),
-        "y": others.ravel(),
+        "x": (place[:, None] + np.arange(n_layers) + 1).ravel().tolist(),
+        "y": others.ravel().tolist(),
     }
 
 
@@ -199,7 +199,7 @@ def _lines(
     )  # fmt: skip
     plot.xaxis.update(formatter=NumeralTickFormatter(format="0,0"))
     plot.xaxis.ticker.desired_num_ticks = 4
-    columns = {f"run{i}": share for i, share in enumerate(shares)}
+    columns = {f"run{i}": share.tolist() for i, share in enumerate(shares)}
     every = ColumnDataSource({"step": steps, **columns})
     heads = {name: f"{label} (%)" for name, label in zip(columns, labels, strict=True)}
     data_table(every, "Share of the last layers", {"step": "training step", **heads})
