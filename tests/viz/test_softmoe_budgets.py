@@ -127,6 +127,7 @@ def test_a_bar_that_is_too_high_moves_the_end_of_the_axis() -> None:
         ({"mean": 1.25}, "tenths from 1 to 3, got 1.25"),
         ({"n_experts": 11}, "win up to 11, which must be less than its experts, got 11"),
         ({"layer": 6}, "5 is not a position among 5"),
+        ({"layer": 0}, "-1 is not a position among 5"),
     ],
 )
 def test_the_competition_names_the_rule_that_is_broken(changes: Any, message: str) -> None:

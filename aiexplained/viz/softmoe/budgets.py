@@ -41,7 +41,8 @@ def compete(
         ValueError: if there are not two to ten layers, a wish or the mean is not a place of its
             slider, the layer does not exist, or a layer could win as much as there are experts.
     """
-    wishes, at = [float(eta) for eta in etas], (layer or len(etas) - 1) - 1
+    wishes = [float(eta) for eta in etas]
+    at = len(wishes) - 2 if layer is None else layer - 1
     _check(wishes, mean, n_experts)
     names = [str(i + 1) for i in range(len(wishes))]
     pick = choice("Layer", names, at)
