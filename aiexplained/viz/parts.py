@@ -1,8 +1,9 @@
-"""Parts that figures of several pages share: titles that change, legends, calls into a script."""
+"""Parts that figures of several pages share: titles, legends, calls into a script, its numbers."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 
 from bokeh.models import ColumnDataSource, CustomJS
@@ -75,3 +76,16 @@ def call_rule(rule: str, name: str, args: Mapping[str, Any], tail: str = "") -> 
 def draw_first(plot: Any, callback: CustomJS) -> None:
     """Run ``callback`` once the figure has a size, and again whenever the size changes."""
     plot.js_on_change("inner_width", callback)
+
+
+def fixed(number: float, digits: int) -> str:
+    """The number as JavaScript's ``toFixed`` writes it, which rounds halves away from zero.
+
+    Args:
+        number: Any finite number.
+        digits: After the point.
+
+    >>> fixed(0.125, 2), f"{0.125:.2f}"
+    ('0.13', '0.12')
+    """
+    return str(Decimal(float(number)).quantize(Decimal(1).scaleb(-digits), ROUND_HALF_UP))

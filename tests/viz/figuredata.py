@@ -31,6 +31,11 @@ def _sources_with(column: str, node: Any) -> list[dict[str, Any]]:
     ]
 
 
+def numbers(source: Any, *names: str) -> list[Any]:
+    """Rows of a source, of these columns."""
+    return list(zip(*(source[name] for name in names), strict=True))
+
+
 def attributes_of(figure: viz.Explorable, kind: str) -> list[dict[str, Any]]:
     """Attributes of all Bokeh models of one kind in a figure."""
     found, todo = [], [json.loads(figure.drawing.item)]

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from figuredata import attributes_of, drawn_figures, sources_with, write_figures
+from figuredata import drawn_figures, numbers, sources_with, write_figures
 from playwright.sync_api import Browser, Page, expect
 
 from aiexplained import viz
@@ -16,89 +16,6 @@ from aiexplained.viz import ternary_mamba as figures
 from aiexplained.viz.assets import rule_file
 from aiexplained.viz.explorable import PAGE_WIDTH, PHONE_WIDTH
 from aiexplained.viz.ternary_mamba import drift, weight_budget
-from aiexplained.viz.theme import PALETTE
-
-ROWS = {
-    "rounded only": {"one step": [2.5, 2.0, 2.25]},
-    "trained with a teacher": {"one step": [1.75], "scratch": [1.5, 1.75, 2.0]},
-}
-STYLE = {
-    "one step": (PALETTE["greedy"], "solid", "circle"),
-    "never given": (PALETTE["reused"], "solid", "triangle"),
-    "scratch": ("ink", "dashed", "square"),
-}
-
-
-def make_dots(rows: Any = ROWS, **options: Any) -> viz.Explorable:
-    return figures.dots(rows, style=STYLE, x_label="loss (nats)", title="T", alt="A.", **options)
-
-
-def numbers(source: Any, *names: str) -> list[Any]:
-    """Rows of a source, of these columns."""
-    return list(zip(*(source[name] for name in names), strict=True))
-
-
-def test_a_row_of_dots_shows_mean_spread_and_how_many_values() -> None:
-    (source,) = sources_with(make_dots(), "mean")
-    assert numbers(source, "category", "series", "mean", "low", "high", "seeds") == [
-        ("rounded only", "one step", 2.25, 2.0, 2.5, 3),
-        ("trained with a teacher", "one step", 1.75, 1.75, 1.75, 1),
-        ("trained with a teacher", "scratch", 1.75, 1.5, 2.0, 3),
-    ]
-
-
-def test_series_of_a_row_stand_apart_and_around_its_middle() -> None:
-    (source,) = sources_with(make_dots(), "mean")
-    alone, first, second = source["y"]
-    assert alone == 0
-    assert first + second == pytest.approx(2)
-    assert 0.2 < second - first < 0.5  # one below the other, and clear of the next row
-
-
-def test_each_series_draws_its_own_marks_only() -> None:
-    held = sorted(tuple(f["indices"]) for f in attributes_of(make_dots(), "IndexFilter"))
-    assert held == [(0, 1), (2,)]
-
-
-def test_long_names_break_where_the_longer_line_is_shortest() -> None:
-    item = make_dots().drawing.item
-    assert "trained with\\na teacher" in item
-    assert "rounded only" in item
-
-
-def test_baselines_are_named_and_within_sight() -> None:
-    figure = make_dots(baseline={"not rounded": 0.5, "chance": 3.75})
-    assert "not rounded" in figure.drawing.item
-    ends = [(r["start"], r["end"]) for r in attributes_of(figure, "Range1d")]
-    assert any(start < 0.5 and end > 3.75 for start, end in ends)
-    ends = [(r["start"], r["end"]) for r in attributes_of(make_dots(), "Range1d")]
-    assert not any(start < 0.5 and end > 3.75 for start, end in ends)
-
-
-def test_one_series_needs_no_legend_and_more_rows_more_height() -> None:
-    one = make_dots({"a": {"one step": [1, 2]}})
-    assert not attributes_of(one, "LegendItem")
-    assert len(attributes_of(make_dots(), "LegendItem")) == 2
-    more = make_dots({name: {"one step": [1, 2]} for name in "abcde"})
-    assert more.drawing.height > one.drawing.height + 4 * 22
-
-
-@pytest.mark.parametrize(
-    ("rows", "message"),
-    [
-        ({}, "at least one row, got none"),
-        ({"a": {}}, "at least one; 'a' has \\[\\]"),
-        ({"a": {"psychic": [1]}}, "'a' has \\['psychic'\\]"),
-        ({"a": {"scratch": []}}, "'scratch' of 'a' has \\[\\]"),
-        ({"a": {"scratch": [1, float("nan")]}}, "finite values, at least one; 'scratch'"),
-    ],
-)
-def test_dots_name_the_rule_that_rows_break(rows: Any, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        make_dots(rows)
-    with pytest.raises(ValueError, match=r"a baseline is finite, got \{'x': inf\}"):
-        make_dots(baseline={"x": float("inf")})
-
 
 STEPS, HEIGHT, WIDTH = (0, 50, 1200), 5, 7
 
@@ -327,7 +244,7 @@ def test_the_budget_names_the_rule_that_a_point_breaks(change: Any, message: str
         make_budget([])
 
 
-@pytest.mark.parametrize("make", [make_dots, make_drift, make_budget])
+@pytest.mark.parametrize("make", [make_drift, make_budget])
 def test_every_figure_is_the_same_bytes_twice(make: Callable[[], viz.Explorable]) -> None:
     assert make()._repr_mimebundle_() == make()._repr_mimebundle_()
 
@@ -336,12 +253,10 @@ def test_every_figure_is_the_same_bytes_twice(make: Callable[[], viz.Explorable]
 def test_figures_are_drawn_on_a_phone_and_follow_their_controls(
     site: Path, open_page: Callable[..., Page]
 ) -> None:
-    made = [make_dots(baseline={"not rounded": 1.25}), make_drift(), make_budget()]
-    write_figures(site, "ternary-mamba-results", made)
+    write_figures(site, "ternary-mamba-results", [make_drift(), make_budget()])
     page = open_page("ternary-mamba-results", local=True, width=390)
-    dots, drifting, budget = drawn_figures(page)
-    for figure in (dots, budget):
-        expect(figure.get_by_text("Data as a table")).to_have_count(1)
+    drifting, budget = drawn_figures(page)
+    expect(budget.get_by_text("Data as a table")).to_have_count(1)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     caption = drifting.locator(".aix-caption")
     expect(caption).to_contain_text("learned: 52.5 % of the weights are zero after 1,200 steps")

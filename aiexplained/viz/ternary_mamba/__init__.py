@@ -7,7 +7,6 @@ each; :func:`in_steps` rounds to what the page will see.
 """
 
 from aiexplained.viz.curves import View
-from aiexplained.viz.ternary_mamba.dots import dots
 from aiexplained.viz.ternary_mamba.drift import zero_drift
 from aiexplained.viz.ternary_mamba.patch import weight_patch
 from aiexplained.viz.ternary_mamba.size import size_account
@@ -20,7 +19,6 @@ __all__ = [
     "STYLE",
     "View",
     "curves",
-    "dots",
     "in_steps",
     "loss_by_bytes",
     "size_account",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from decimal import ROUND_HALF_UP, Decimal
 from operator import index
 from typing import Any
 
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 
 from aiexplained.viz.explorable import Explorable, alt_source, data_table, show
 from aiexplained.viz.grid import choice, index_slider
-from aiexplained.viz.parts import call_rule, legend_above, legend_columns
+from aiexplained.viz.parts import call_rule, fixed, legend_above, legend_columns
 from aiexplained.viz.ternary_linear.row import LOOKS
 from aiexplained.viz.theme import PALETTE, figure, follow_theme
 
@@ -135,24 +134,19 @@ def _check_values(run: Run) -> None:
 def _tell(told: Mapping[str, Any], shares: Any, codes: Any, run: int, at: int) -> tuple[str, str]:
     """Title and alternative as ``rules/ternary_mamba_drift.js`` makes them."""
     labels, when = told["labels"], told["when"][at]
-    low, mean, high = (_fixed(share, 1) for share in shares[run, :, at])
+    low, mean, high = (fixed(share, 1) for share in shares[run, :, at])
     count = {code: int((codes[run, at] == code).sum()) for code in LOOKS}
     others = "; ".join(
-        f"{label} {_fixed(shares[i, 1, at], 1)} %" for i, label in enumerate(labels) if i != run
+        f"{label} {fixed(shares[i, 1, at], 1)} %" for i, label in enumerate(labels) if i != run
     )
     height, width = codes.shape[2:]
     return (
-        f"{labels[run]}: {_fixed(shares[run, 1, at], 0)} % of the weights are zero {when}",
+        f"{labels[run]}: {fixed(shares[run, 1, at], 0)} % of the weights are zero {when}",
         f"{labels[run]}: {mean} % of the weights are zero {when} ({low} to {high} % over seeds), "
-        f"{_fixed(shares[run, 1, 0], 1)} % at step {told['steps'][0]}. At the same step: {others}. "
+        f"{fixed(shares[run, 1, 0], 1)} % at step {told['steps'][0]}. At the same step: {others}. "
         f"Of the {height} x {width} weights of {told['patch']}, {count[0]} are zero, {count[1]} "
         f"are +1 and {count[-1]} are −1.",
     )
-
-
-def _fixed(number: float, digits: int) -> str:
-    """The number as JavaScript's ``toFixed`` writes it, which rounds halves up."""
-    return str(Decimal(float(number)).quantize(Decimal(1).scaleb(-digits), ROUND_HALF_UP))
 
 
 def _curves(
