@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import cast
@@ -22,12 +21,14 @@ from aiexplained.concepts.softmoe.routing import (
     Router,
     SoftmaxAll,
     SoftTopK,
+    Told,
     anneal,
 )
+from aiexplained.concepts.softmoe.tokens import N_MAPS, WIDTH
 from aiexplained.lm import Transformer, TransformerConfig
 from aiexplained.lm.transformer import Block
 
-KINDS = ("hard", "soft", "relu", "all")
+KINDS = ("hard", "soft", "relu", "all", "told")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,8 +37,8 @@ class Rule:
 
     Args:
         kind: ``"hard"``: :class:`HardTopK`; ``"soft"``: :class:`SoftTopK`; ``"relu"``:
-            :class:`ReLURouter`; ``"all"``: :class:`SoftmaxAll`.
-        k: Budget of a layer; for ``"relu"`` the target; without meaning for ``"all"``.
+            :class:`ReLURouter`; ``"all"``: :class:`SoftmaxAll`; ``"told"``: :class:`Told`.
+        k: Budget of a layer; for ``"relu"`` the target; without meaning for the last two.
         learned: Whether layers compete for the budget (``"soft"`` only).
         expansion: See :func:`truncate`.
         cut: See :func:`truncate`.
@@ -76,6 +77,8 @@ class Rule:
             return ReLURouter(self.k)
         if self.kind == "all":
             return SoftmaxAll()
+        if self.kind == "told":
+            return Told()
         k = self.k if budgets is None else partial(budgets.budget, layer)
         return SoftTopK(k, self.start, self.expansion, self.cut)
 
@@ -139,7 +142,7 @@ class Mixtures(nn.Module):
                 runs = routing.active.float().mean(dim=0)
                 share = runs / runs.mean().clamp(min=1e-9)
                 total = total + mixture.router.penalty * (share * routing.weights).sum(-1).mean()
-            elif self.rule.balance and self.rule.kind != "all":
+            elif self.rule.balance and self.rule.kind in ("hard", "soft"):
                 total = total + self.rule.balance * routing.load_balance
         return total
 
@@ -162,12 +165,10 @@ class Mixtures(nn.Module):
 
 
 class TokenModel(nn.Module):
-    """Tokens apart from one another: a map in, residual layers of experts, a map out.
+    """For :mod:`.tokens`: a map in, residual layers of experts, a map out.
 
     Args:
-        rule: How experts are chosen.
-        d_in: Width of the input.
-        d_out: Width of the output.
+        rule: How experts are chosen; ``"told"`` reads from the input which maps a token needs.
         n_layers: Layers of experts.
         n_experts: Experts of each.
         d_model: Width between the layers.
@@ -179,8 +180,6 @@ class TokenModel(nn.Module):
         self,
         rule: Rule,
         *,
-        d_in: int,
-        d_out: int,
         n_layers: int = 2,
         n_experts: int = 8,
         d_model: int = 32,
@@ -189,14 +188,18 @@ class TokenModel(nn.Module):
     ) -> None:
         super().__init__()
         generator = torch.Generator().manual_seed(seed + 7919)
+        d_in, d_out = N_MAPS + WIDTH, WIDTH
         self.read = nn.Parameter(torch.randn(d_model, d_in, generator=generator) * d_in**-0.5)
         self.write = nn.Parameter(torch.randn(d_out, d_model, generator=generator) * d_model**-0.5)
         self.experts = Mixtures(rule, n_layers, n_experts, d_model, d_ff, seed=seed)
 
     def forward(self, x: Float[Tensor, "N d_in"]) -> Float[Tensor, "N d_out"]:
         """Outputs for tokens."""
+        needed = (x[:, :N_MAPS] > 0.5).to(x.dtype)
         x = x @ self.read.mT
         for mixture in self.experts.mixtures:
+            if isinstance(mixture.router, Told):
+                mixture.router.needed = needed
             x = x + mixture(rms_norm(x, x.shape[-1:]))
         return x @ self.write.mT
 

@@ -152,6 +152,26 @@ class ReLURouter:
 
 
 @dataclass
+class Told:
+    """Runs what it is told to, with weight 1: a bound for routers that must find out.
+
+    Args:
+        needed: Weights for the next pass.
+    """
+
+    needed: Tensor | None = None
+
+    def __call__(self, router_logits: Float[Tensor, "N E"]) -> Float[Tensor, "N E"]:
+        """Weights of ``N`` tokens."""
+        if self.needed is None or self.needed.shape != router_logits.shape:
+            raise ValueError(
+                f"Told.needed must be [N, E] like the scores {tuple(router_logits.shape)}, got "
+                f"{None if self.needed is None else tuple(self.needed.shape)}"
+            )
+        return self.needed
+
+
+@dataclass
 class SoftTopK:
     """SoftMoE's router: soft top-k, then the cut.
 

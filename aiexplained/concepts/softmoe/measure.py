@@ -1,0 +1,278 @@
+"""What the page measures: training runs recorded before, gradients while it is built."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, mse_loss
+
+from aiexplained.concepts.softmoe.layer import Experts, MixtureOfExperts
+from aiexplained.concepts.softmoe.model import Mixtures, MoETransformer, Rule, TokenModel
+from aiexplained.concepts.softmoe.routing import HardTopK, Router, SoftTopK
+from aiexplained.concepts.softmoe.tokens import MOST, make_tokens, sample_tokens, split_tokens
+from aiexplained.data.corpora import load_corpus
+from aiexplained.lm import (
+    TransformerConfig,
+    encode_characters,
+    fit,
+    mean_loss,
+    next_token_loss,
+    sample_windows,
+)
+
+RULES: Mapping[str, Rule] = {
+    **{f"hard, {k}": Rule(kind="hard", k=k) for k in (1, 2, 3, 4)},
+    "soft, as in the source": Rule(kind="soft", k=1.5),
+    "soft": Rule(kind="soft", k=2.0, cut=1.0, start=0.5, end=0.5),
+    "soft, learned": Rule(kind="soft", k=2.0, cut=1.0, start=0.5, end=0.5, learned=True),
+    "relu": Rule(kind="relu", k=2.0),
+    "all": Rule(kind="all"),
+    "told": Rule(kind="told"),
+}
+"""What is compared. The sizes of the soft router were chosen on seeds that are not recorded."""
+
+TOKENS_IN_BATCH, TEST_TOKENS = 128, 16_384
+SEQ_LEN, WINDOWS_IN_BATCH, HELD_OUT_WINDOWS = 128, 8, 400
+TRACE_POINTS = 25
+
+
+def measure_tokens(
+    *, rule: str, steps: int, lr: float, seed: int, balance: float | None = None
+) -> dict[str, Any]:
+    """Train one model of two layers on tokens that need one to three maps.
+
+    Args:
+        rule: A name in :data:`RULES`.
+        steps: Optimizer steps of ``TOKENS_IN_BATCH`` tokens.
+        lr: Peak learning rate.
+        seed: Of the weights and of the tokens.
+        balance: Weight of the load-balance loss, if another than the rule's.
+
+    Returns:
+        ``loss`` (mean squared error on fresh tokens), ``train_experts`` and ``experts`` (run by a
+        token in a layer, mean over training and on the fresh tokens), ``by_need`` and
+        ``loss_by_need`` (the same for tokens that need one, two and three maps), ``correlation``
+        (of need and experts run; ``None`` where all run alike), ``budgets`` by layer, and
+        ``busiest`` and ``idle``, see :func:`_load`.
+    """
+    model = TokenModel(_rule(rule, balance), seed=seed)
+    train = sample_tokens(batch_size=TOKENS_IN_BATCH, seed=seed)
+    train_experts, _ = _train(model, model.experts, train, _squared_error, steps, lr)
+    tokens = make_tokens(TEST_TOKENS, torch.Generator().manual_seed(1_000_000 + seed))
+    with torch.inference_mode():
+        errors = (model(tokens.inputs) - tokens.targets).square().mean(dim=-1)
+    experts = _experts_by_token(model.experts)
+    needs = [tokens.needs == need for need in range(1, MOST + 1)]
+    return {
+        "loss": errors.mean().item(),
+        "train_experts": train_experts,
+        "experts": experts.mean().item(),
+        "by_need": [experts[chosen].mean().item() for chosen in needs],
+        "loss_by_need": [errors[chosen].mean().item() for chosen in needs],
+        "correlation": _correlation(tokens.needs.float(), experts),
+        **_state(model.experts),
+    }
+
+
+def measure_text(
+    *,
+    rule: str,
+    n_layers: int,
+    d_model: int,
+    steps: int,
+    lr: float,
+    seed: int,
+    balance: float | None = None,
+) -> dict[str, Any]:
+    """Train one transformer with mixtures of eight experts on the King James Bible by characters.
+
+    Args:
+        rule: A name in :data:`RULES`.
+        n_layers: Layers.
+        d_model: Width; an expert's hidden layer has a third of it.
+        steps: Optimizer steps of ``WINDOWS_IN_BATCH`` windows of ``SEQ_LEN`` characters.
+        lr: Peak learning rate.
+        seed: Of the weights and of the windows.
+        balance: Weight of the load-balance loss, if another than the rule's.
+
+    Returns:
+        ``loss`` in nats a character on held-out chapters, ``train_experts`` and ``experts`` as
+        :func:`measure_tokens`, ``by_layer``, ``correlation`` (of a character's loss and the experts
+        that ran on the one before it, which predicts it), ``by_kind`` (experts run on the kinds of
+        :func:`_kinds`), ``budgets`` by layer and, if they are learned, their ``trace`` over
+        ``trace_steps``, ``busiest`` and ``idle``.
+    """
+    corpus = load_corpus("kjv")
+    train, held_out, alphabet = encode_characters(corpus.train, corpus.validation)
+    config = TransformerConfig(
+        d_model=d_model, d_ff=d_model // 3, n_layers=n_layers, n_heads=4, n_kv_heads=4,
+        head_dim=d_model // 4, vocab_size=len(alphabet), max_seq_len=SEQ_LEN,
+    )  # fmt: skip
+    model = MoETransformer(_rule(rule, balance), config, n_experts=8, seed=seed)
+    windows = sample_windows(train, batch_size=WINDOWS_IN_BATCH, seq_len=SEQ_LEN, seed=seed)
+    train_experts, trace = _train(model, model.experts, windows, next_token_loss, steps, lr)
+    held_out = held_out[: HELD_OUT_WINDOWS * SEQ_LEN + 1]
+    with torch.inference_mode():
+        test = held_out.unfold(0, SEQ_LEN + 1, SEQ_LEN)
+        losses = cross_entropy(
+            model(test[:, :-1]).flatten(0, 1), test[:, 1:].flatten(), reduction="none"
+        )
+    experts = _experts_by_token(model.experts)
+    kinds = _kinds(test[:, :-1], alphabet)
+    return {
+        "loss": mean_loss(model, held_out, seq_len=SEQ_LEN, batch_size=HELD_OUT_WINDOWS),
+        "train_experts": train_experts,
+        "experts": experts.mean().item(),
+        "by_layer": model.experts.active_experts().tolist(),
+        "correlation": _correlation(losses, experts),
+        "by_kind": {name: experts[mask].mean().item() for name, mask in kinds.items()},
+        "parameters": sum(p.numel() for p in model.parameters()),
+        **_state(model.experts),
+        **({"trace": trace, "trace_steps": _trace_steps(steps)} if trace else {}),
+    }
+
+
+def _rule(name: str, balance: float | None) -> Rule:
+    if name not in RULES:
+        raise ValueError(f"rule must be one of {', '.join(RULES)}; got {name!r}")
+    rule = RULES[name]
+    return rule if balance is None else Rule(**{**vars(rule), "balance": balance})
+
+
+def _train(
+    model: nn.Module,
+    experts: Mixtures,
+    batches: Iterator[Tensor],
+    loss: Callable[[nn.Module, Tensor], Tensor],
+    steps: int,
+    lr: float,
+) -> tuple[float, list[list[float]]]:
+    """Train; return the mean number of experts that ran, and the budgets at some steps."""
+    ran: list[Tensor] = []
+    trace: list[list[float]] = []
+    marks = set(_trace_steps(steps))
+
+    def whole_loss(model: nn.Module, batch: Tensor) -> Tensor:
+        value = loss(model, batch)
+        ran.append(experts.active_experts().mean())
+        return value + experts.routing_loss()
+
+    def look(step: int) -> None:
+        experts.steer(step, steps)
+        if experts.budgets is not None and step in marks:
+            trace.append(experts.budgets().tolist())
+
+    look(0)
+    fit(model, batches, steps=steps, lr=lr, loss=whole_loss, on_step=look)
+    return torch.stack(ran).mean().item(), trace
+
+
+def _trace_steps(steps: int) -> list[int]:
+    n = min(TRACE_POINTS, steps)
+    return [round(i * steps / n) for i in range(n + 1)]
+
+
+def _squared_error(model: nn.Module, batch: Tensor) -> Tensor:
+    inputs, targets = split_tokens(batch)
+    return mse_loss(model(inputs), targets)
+
+
+@torch.inference_mode()
+def _experts_by_token(experts: Mixtures) -> Float[Tensor, "N"]:
+    """Experts that each token of the last pass ran, mean over the layers."""
+    return torch.stack([routing.active_experts for routing in experts.routings]).mean(dim=0)
+
+
+def _state(experts: Mixtures) -> dict[str, Any]:
+    budgets = None if experts.budgets is None else experts.budgets().tolist()
+    return {"budgets": budgets, **_load(experts)}
+
+
+def _load(experts: Mixtures) -> dict[str, float]:
+    """How evenly the experts ran in the last pass, mean over the layers.
+
+    ``busiest``: share of all runs that the busiest expert took; ``idle``: share of experts that
+    took less than a tenth of an even share.
+    """
+    runs = torch.stack([routing.active.float().sum(dim=0) for routing in experts.routings])
+    share = runs / runs.sum(dim=1, keepdim=True)
+    idle = share < 0.1 / share.shape[1]
+    return {
+        "busiest": share.max(dim=1).values.mean().item(),
+        "idle": idle.float().mean().item(),
+    }
+
+
+def _correlation(x: Float[Tensor, "N"], y: Float[Tensor, "N"]) -> float | None:
+    if x.std() < 1e-6 or y.std() < 1e-6:
+        return None
+    return float(torch.corrcoef(torch.stack([x.double(), y.double()]))[0, 1])
+
+
+def _kinds(ids: Int[Tensor, "W T"], alphabet: str) -> dict[str, Tensor]:
+    """Masks over flattened ids: by what a character is, and so by what is to be predicted."""
+    text = ids.flatten()
+    letters = torch.tensor([c.isalpha() for c in alphabet])[text]
+    before = torch.tensor([c.isalpha() for c in alphabet])[
+        torch.cat([ids[:, :1], ids[:, :-1]], dim=1)
+    ].flatten()
+    space = torch.tensor([c == " " for c in alphabet])[text]
+    return {
+        "space": space,
+        "first letter": letters & ~before,
+        "later letter": letters & before,
+        "other": ~letters & ~space,
+    }
+
+
+ROUTERS: Mapping[str, Router] = {
+    "choose, then softmax": HardTopK(2, renormalize=True),
+    "softmax, then choose": HardTopK(2),
+    "soft, cut to two": SoftTopK(2.0, 0.5, expansion=1.0, cut=0.0),
+    "soft, not cut": SoftTopK(2.0, 0.5, expansion=4.0, cut=0.0),
+}
+"""Whose gradients :func:`measure_gradients` looks at; all but the last run two of eight experts."""
+
+
+def measure_gradients(*, seed: int, n_tokens: int = 2048) -> dict[str, dict[str, float]]:
+    """What reaches the scores of experts that did not run, and whether it knows their worth.
+
+    A layer of eight experts with random weights, random tokens and a random gradient ``g`` of the
+    loss for each output. The worth of expert ``e`` for a token is ``-g · E_e(x)``: how fast the
+    loss would fall if the expert were given weight.
+
+    Args:
+        seed: Of everything.
+        n_tokens: Tokens.
+
+    Returns:
+        For each of :data:`ROUTERS`, ``outside``: the share, in percent, of the gradient's size that
+        falls on the scores of the experts in third and fourth place, which run in the last router
+        alone; and ``knows``: the correlation of what these scores are told with the worth of their
+        experts, zero where they are told nothing.
+    """
+    d_model, near = 16, slice(2, 4)
+    generator = torch.Generator().manual_seed(seed)
+    experts = Experts(8, d_model, 32, generator=generator)
+    x = torch.randn(n_tokens, d_model, generator=generator)
+    g = torch.randn(n_tokens, d_model, generator=generator)
+    found = {}
+    for name, router in ROUTERS.items():
+        layer = MixtureOfExperts(experts, router, seed=seed)
+        out = layer(x)
+        assert layer.routing is not None
+        logits = layer.routing.logits
+        (slope,) = torch.autograd.grad((out * g).sum(), logits)
+        order = logits.argsort(dim=-1, descending=True)[:, near]
+        with torch.no_grad():
+            worth = -torch.stack([(experts.run(e, x) * g).sum(-1) for e in range(8)], dim=-1)
+        outside, worth = -slope.gather(-1, order), worth.gather(-1, order)
+        share = (outside.abs().sum() / slope.abs().sum()).item()
+        nothing = share < 1e-6  # rounding of a softmax over the chosen
+        knows = None if nothing else _correlation(outside.flatten(), worth.flatten())
+        found[name] = {"outside": 100 * share, "knows": knows or 0.0}
+    return found
