@@ -69,8 +69,10 @@ def check_scores(
         ValueError: if a shape, a score or the temperature does not fit.
     """
     given = np.asarray(scores, dtype=float)
-    if given.ndim != 1 or not 3 <= len(given) <= len(NAMES):
-        raise ValueError(f"{caller}: scores are those of 3 to {len(NAMES)} experts, got {scores}")
+    if given.ndim != 1 or not 3 <= given.size <= len(NAMES):
+        raise ValueError(
+            f"{caller}: scores are those of 3 to {len(NAMES)} experts, got {given.shape}"
+        )
     off = np.abs(given / STEP - np.round(given / STEP))
     if not (np.abs(given).max() <= reach and off.max() < 1e-6):
         raise ValueError(
