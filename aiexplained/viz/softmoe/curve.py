@@ -38,6 +38,9 @@ from aiexplained.viz.theme import PALETTE, figure, follow_theme
 REACH = 3
 """Largest score on either side of zero."""
 
+EDGE = 3.15
+"""Ends of the axis of scores: a mark at its end is seen whole."""
+
 EXPANSION = 2.0
 """At most this many times ``k`` experts run."""
 
@@ -243,7 +246,7 @@ def _plot(
     sources: Mapping[str, ColumnDataSource], state: Mapping[str, Any]
 ) -> tuple[Any, dict[str, Span]]:
     plot = figure(
-        state["title"], height=380, x_range=Range1d(-REACH, REACH), y_range=Range1d(BOTTOM, TOP),
+        state["title"], height=380, x_range=Range1d(-EDGE, EDGE), y_range=Range1d(BOTTOM, TOP),
         x_axis_label="score", y_axis_label="weight", frame_align=False,
     )  # fmt: skip
     plot.grid.visible = False

@@ -28,6 +28,9 @@ from aiexplained.viz.theme import PALETTE, figure, follow_theme
 REACH = 1.5
 """How far the near miss is moved, on either side of the last chosen."""
 
+EDGE = 1.57
+"""Ends of the axis of scores: a mark at its end is seen whole."""
+
 HOWS = ("Softmax, then choose", "Choose, then softmax")
 """Orders of hard top-k: its weights sum to less than 1, or to 1."""
 
@@ -165,7 +168,7 @@ def _plot(
     state: Mapping[str, Any],
 ) -> Any:  # fmt: skip
     plot = figure(
-        state[name], height=270, x_range=Range1d(-REACH, REACH), y_range=Range1d(BOTTOM, TOP),
+        state[name], height=270, x_range=Range1d(-EDGE, EDGE), y_range=Range1d(BOTTOM, TOP),
         x_axis_label="score of near miss − score of last chosen", y_axis_label="weight",
     )  # fmt: skip
     plot.yaxis.ticker = FixedTicker(ticks=[0, 0.25, 0.5, 0.75, 1])
