@@ -1,0 +1,68 @@
+"""What is recorded for the page, and with which settings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aiexplained.records import Study
+
+_MEASURE = "aiexplained.concepts.softmoe.measure"
+_TOKENS = {"steps": 1800, "lr": 1.2e-2}
+_TEXT = {"n_layers": 4, "d_model": 96, "steps": 800, "lr": 3e-3}
+_DEEP = {"n_layers": 10, "d_model": 48, "steps": 600, "lr": 3e-3}
+_RENORMALIZED = tuple(f"hard, {k}, renormalized" for k in (2, 3, 4))
+_SOFT = ("learned budgets", "always two", "as in the source")
+
+
+def _runs(
+    rules: tuple[str, ...], shared: dict[str, Any], seeds: tuple[int, ...] = (0, 1, 2)
+) -> tuple[dict[str, Any], ...]:
+    return tuple({"rule": rule, "seed": seed, **shared} for seed in seeds for rule in rules)
+
+
+STUDIES = (
+    Study(
+        "tokens",
+        f"{_MEASURE}:measure_tokens",
+        _runs(
+            (
+                *(f"hard, {k}" for k in (1, 2, 3, 4, 6)), *_RENORMALIZED, "all",
+                *(f"soft, {k}" for k in ("1.5", "2", "3")), *_SOFT,
+                "temperature 1", "temperature 2", "relu", "told",
+            ),
+            _TOKENS,
+            (0, 1, 2, 3, 4),
+        ),
+    ),
+    Study(
+        "text",
+        f"{_MEASURE}:measure_text",
+        _runs(
+            (
+                "hard, 1", *_RENORMALIZED, "all", *(f"soft, {k}" for k in ("1", "1.5", "2")),
+                *_SOFT, "higher cut", "relu",
+            ),
+            _TEXT,
+        ),
+    ),
+    Study(
+        "depth",
+        f"{_MEASURE}:measure_text",
+        _runs(("learned budgets", "soft, 1.5"), _DEEP),
+    ),
+    Study(
+        "balance",
+        f"{_MEASURE}:measure_text",
+        _runs(("hard, 2, renormalized", "soft, 1.5"), {**_TEXT, "balance": 0.0}),
+    ),
+    Study(
+        "time",
+        "benchmarks.softmoe:measure_time",
+        (
+            {
+                "instructions": "AVX-512", "n_tokens": 1024, "d_model": 512, "d_ff": 1024,
+                "n_experts": 32, "rounds": 7,
+            },
+        ),
+    ),
+)  # fmt: skip
