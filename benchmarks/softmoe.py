@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import statistics
 import sys
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from torch import Tensor
 
 from aiexplained.concepts.softmoe.layer import Experts, MixtureOfExperts
 from aiexplained.concepts.softmoe.routing import HardTopK, Router, SoftmaxAll, SoftTopK
+from aiexplained.concepts.softmoe.studies import STUDIES
 from aiexplained.records import Study
 from benchmarks._rounds import prepare, vector_instructions
 from benchmarks._studies import run_studies
@@ -31,7 +33,6 @@ RULES: dict[str, Router] = {
     "all": SoftmaxAll(),
 }
 """The rules by name and budget; the soft ones at temperature 1, cut as the source's code does."""
-SIZE = {"n_tokens": 1024, "d_model": 512, "d_ff": 1024, "n_experts": 32, "rounds": 7}
 CHECKED = 16
 """First tokens whose outputs are compared with the definition."""
 
@@ -122,8 +123,9 @@ def studies(device: str) -> tuple[Study, ...]:
     """What is measured on a CPU like this one; nothing on a GPU."""
     if device == "gpu":
         return ()
-    setting = {"instructions": vector_instructions(), **SIZE}
-    return (Study("time", "benchmarks.softmoe:measure_time", (setting,)),)
+    (study,) = (study for study in STUDIES if study.name == "time")
+    here = {"instructions": vector_instructions()}
+    return (replace(study, settings=tuple({**s, **here} for s in study.settings)),)
 
 
 if __name__ == "__main__":

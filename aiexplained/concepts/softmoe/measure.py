@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float, Int
@@ -12,7 +12,14 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, mse_loss
 
 from aiexplained.concepts.softmoe.model import Mixtures, MoETransformer, Rule, TokenModel
-from aiexplained.concepts.softmoe.tokens import MOST, make_tokens, sample_tokens, split_tokens
+from aiexplained.concepts.softmoe.routing import ToldNumber
+from aiexplained.concepts.softmoe.tokens import (
+    MOST,
+    N_MAPS,
+    make_tokens,
+    sample_tokens,
+    split_tokens,
+)
 from aiexplained.data.corpora import load_corpus
 from aiexplained.lm import (
     TransformerConfig,
@@ -82,8 +89,9 @@ def measure_tokens(
         ``loss`` (mean squared error on fresh tokens), ``train_experts`` and ``experts`` (run by a
         token in a layer, mean over training and on the fresh tokens), ``by_need`` and
         ``loss_by_need`` (the same for tokens that need one, two and three maps), ``correlation``
-        (of need and experts run; ``None`` where all run alike), ``budgets`` by layer, and
-        ``busiest`` and ``idle``, see :func:`_load`.
+        (of need and experts run; ``None`` where all run alike), ``budgets`` by layer, and,
+        as means over layers, ``busiest`` (share of all runs that the busiest expert took) and
+        ``idle`` (share of experts that took less than a tenth of an even share).
     """
     model = TokenModel(_rule(TOKEN_RULES, rule, balance), seed=seed)
     train = sample_tokens(batch_size=TOKENS_IN_BATCH, seed=seed)
@@ -104,6 +112,40 @@ def measure_tokens(
         "correlation": correlation(tokens.needs.float(), experts),
         **_state(model.experts),
     }
+
+
+def measure_number(*, steps: int, lr: float, seed: int) -> dict[str, float]:
+    """As :func:`measure_tokens`, with hard top-k that is told each token's number of maps.
+
+    It must still find out which experts to run; see :class:`ToldNumber`.
+
+    Args:
+        steps: As there.
+        lr: As there.
+        seed: As there.
+
+    Returns:
+        ``loss``, ``train_experts`` and ``experts`` as there.
+    """
+    model = TokenModel(Rule(kind="hard"), seed=seed)
+    for mixture in model.experts.mixtures:
+        mixture.router = ToldNumber()
+
+    def tell(model: nn.Module, inputs: tuple[Tensor]) -> None:
+        counts = (inputs[0][:, :N_MAPS] > 0.5).sum(dim=-1)
+        for mixture in cast("TokenModel", model).experts.mixtures:
+            cast("ToldNumber", mixture.router).counts = counts
+
+    model.register_forward_pre_hook(tell)
+    train = sample_tokens(batch_size=TOKENS_IN_BATCH, seed=seed)
+    train_experts, _ = _train(
+        model, model.experts, train, _squared_error, steps=steps, lr=lr, weight_decay=0.01
+    )
+    tokens = make_tokens(TEST_TOKENS, torch.Generator().manual_seed(1_000_000 + seed))
+    with torch.inference_mode():
+        loss = mse_loss(model(tokens.inputs), tokens.targets).item()
+    experts = _experts_by_token(model.experts).mean().item()
+    return {"loss": loss, "train_experts": train_experts, "experts": experts}
 
 
 def measure_text(
@@ -130,9 +172,9 @@ def measure_text(
     Returns:
         ``loss`` in nats a character on held-out chapters, ``train_experts`` and ``experts`` as
         :func:`measure_tokens`, ``by_layer``, ``correlation`` (of a character's loss and the experts
-        that ran on the one before it, which predicts it), ``by_kind`` (experts run on the kinds of
-        :func:`_kinds`), ``budgets`` by layer and, if they are learned, their ``trace`` over
-        ``trace_steps``, ``busiest`` and ``idle``.
+        that ran on the one before it, which predicts it), ``by_kind`` (experts run on spaces,
+        first and later letters of words, and the rest), ``budgets`` by layer and, if they are
+        learned, their ``trace`` over ``trace_steps``, ``busiest`` and ``idle``.
     """
     corpus = load_corpus("kjv")
     train, held_out, alphabet = encode_characters(corpus.train, corpus.validation)
@@ -226,11 +268,7 @@ def _state(experts: Mixtures) -> dict[str, Any]:
 
 
 def _load(experts: Mixtures) -> dict[str, float]:
-    """How evenly the experts ran in the last pass, mean over the layers.
-
-    ``busiest``: share of all runs that the busiest expert took; ``idle``: share of experts that
-    took less than a tenth of an even share.
-    """
+    """How evenly the experts ran in the last pass, see :func:`measure_tokens`."""
     runs = torch.stack([routing.active.float().sum(dim=0) for routing in experts.routings])
     share = runs / runs.sum(dim=1, keepdim=True)
     idle = share < 0.1 / share.shape[1]

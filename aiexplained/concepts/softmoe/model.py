@@ -165,7 +165,7 @@ class Mixtures(nn.Module):
 
 
 class TokenModel(nn.Module):
-    """For :mod:`.tokens`: a map in, residual layers of experts, a map out.
+    """For the task of ``tokens``: a map in, residual layers of experts, a map out.
 
     Args:
         rule: How experts are chosen; ``"told"`` reads from the input which maps a token needs.

@@ -172,6 +172,27 @@ class Told:
 
 
 @dataclass
+class ToldNumber:
+    """The usual router, told for each token how many experts to run, but not which.
+
+    Args:
+        counts: Experts to run, for each token of the next pass.
+    """
+
+    counts: Tensor | None = None
+
+    def __call__(self, router_logits: Float[Tensor, "N E"]) -> Float[Tensor, "N E"]:
+        """Weights of ``N`` tokens."""
+        if self.counts is None or self.counts.shape != router_logits.shape[:1]:
+            raise ValueError(
+                f"ToldNumber.counts must be [N] for scores {tuple(router_logits.shape)}, got "
+                f"{None if self.counts is None else tuple(self.counts.shape)}"
+            )
+        rank = router_logits.argsort(dim=-1, descending=True, stable=True).argsort(dim=-1)
+        return router_logits.softmax(dim=-1).where(rank < self.counts[:, None], 0.0)
+
+
+@dataclass
 class SoftTopK:
     """SoftMoE's router: soft top-k, then the cut.
 

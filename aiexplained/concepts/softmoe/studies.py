@@ -35,15 +35,21 @@ STUDIES = (
         ),
     ),
     Study(
+        "number",
+        f"{_MEASURE}:measure_number",
+        tuple({"seed": seed, **_TOKENS} for seed in (0, 1, 2, 3, 4)),
+    ),
+    Study(
         "text",
         f"{_MEASURE}:measure_text",
         _runs(
             (
                 "hard, 1", *_RENORMALIZED, "all", *(f"soft, {k}" for k in ("1", "1.5", "2")),
-                *_SOFT, "higher cut", "relu",
+                *_SOFT,
             ),
             _TEXT,
-        ),
+        )
+        + _runs(("hard, 1", *_RENORMALIZED, "soft, 1", "soft, 1.5", "soft, 2"), _TEXT, (3, 4)),
     ),
     Study(
         "depth",

@@ -7,7 +7,7 @@ same seed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from statistics import fmean
 from typing import Any
@@ -17,7 +17,6 @@ Curve = list[tuple[float, float]]
 
 COUNTED = {"in training": "train_experts", "in use": "experts"}
 """Where experts are counted: averaged over all steps of training, or on held-out data after it."""
-BASELINE = ("hard, 1", "hard, 2", "hard, 3", "hard, 4", "hard, 6", "all")
 
 
 def by_rule(entries: Entries, key: str) -> dict[str, list[Any]]:
@@ -48,21 +47,39 @@ def read_points(
     return [x for x, _ in points], [y for _, y in points]
 
 
+def hard_rules(entries: Entries) -> list[str]:
+    """The runs of hard top-k that others are read against, from few experts to all.
+
+    Where a ``k`` was run with softmax before the choice and after it, the one with the lower mean
+    loss counts.
+
+    Args:
+        entries: Records of one study.
+    """
+    best: dict[float, tuple[float, str]] = {}
+    losses, experts = by_rule(entries, "loss"), by_rule(entries, "experts")
+    for rule in losses:
+        if rule == "all" or rule.startswith("hard"):
+            found = (fmean(losses[rule]), rule)
+            best[experts[rule][0]] = min(found, best.get(experts[rule][0], found))
+    return [best[k][1] for k in sorted(best)]
+
+
 def hard_curve(entries: Entries, seed: int) -> Curve:
-    """Experts and loss of hard top-k in one seed, from few experts to all.
+    """Experts and loss of hard top-k in one seed, see :func:`hard_rules`.
 
     Args:
         entries: Records of one study.
         seed: Which runs are read.
 
     Raises:
-        ValueError: if the seed has fewer than two of them, or a loss is not below the one before
-            (then no number of experts belongs to a loss).
+        ValueError: if the seed has fewer than two of them.
     """
+    rules = hard_rules(entries)
     found = sorted(
         (entry["result"]["experts"], entry["result"]["loss"])
         for entry in entries
-        if entry["setting"]["rule"] in BASELINE and entry["setting"]["seed"] == seed
+        if entry["setting"]["rule"] in rules and entry["setting"]["seed"] == seed
     )
     if len(found) < 2:
         raise ValueError(f"seed {seed} has {len(found)} runs of hard top-k, a curve needs two")
@@ -89,29 +106,77 @@ def experts_needed(curve: Curve, loss: float) -> float:
     return curve[-1][0]
 
 
-def savings(entries: Entries, rule: str, counted: str) -> list[float]:
+def loss_at(curve: Curve, experts: float) -> float:
+    """Loss of hard top-k with a number of experts, on straight lines; its ends beyond them.
+
+    Args:
+        curve: From :func:`hard_curve`.
+        experts: The number.
+
+    >>> loss_at([(1, 3.0), (2, 2.0), (4, 1.0)], 3)
+    1.5
+    """
+    if experts <= curve[0][0]:
+        return curve[0][1]
+    for (x, before), (after, behind) in pairwise(curve):
+        if experts <= after:
+            return before + (behind - before) * (experts - x) / (after - x)
+    return curve[-1][1]
+
+
+def gains(entries: Entries, rules: Sequence[str], counted: str) -> list[float]:
+    """Loss less that of hard top-k with as many experts, one a seed; see :func:`savings`."""
+    return _by_seed(
+        entries, rules,
+        lambda curve, result: result["loss"] - loss_at(curve, result[COUNTED[counted]]),
+    )  # fmt: skip
+
+
+def savings(entries: Entries, rules: Sequence[str], counted: str) -> list[float]:
     """Change of the experts that run, against hard top-k at the same loss, in percent, one a seed.
 
     Args:
         entries: Records of one study.
-        rule: The router that is judged.
+        rules: The routers that are judged; a seed's number is their mean.
         counted: A key of :data:`COUNTED`.
 
     Raises:
-        ValueError: as :func:`hard_curve`.
+        ValueError: as :func:`hard_curve`, or if there is no record of a rule.
     """
-    return [
-        100 * (entry["result"][COUNTED[counted]] / needed - 1)
-        for entry in _of(entries, rule)
-        for needed in [
-            experts_needed(hard_curve(entries, entry["setting"]["seed"]), entry["result"]["loss"])
-        ]
-    ]
+    return _by_seed(
+        entries, rules,
+        lambda curve, result: 100
+        * (result[COUNTED[counted]] / experts_needed(curve, result["loss"]) - 1),
+    )  # fmt: skip
 
 
-def gaps(entries: Entries, rule: str, baseline: str) -> list[float]:
-    """Loss of one rule less that of another, one a seed."""
-    losses = {e["setting"]["seed"]: e["result"]["loss"] for e in _of(entries, baseline)}
+def _by_seed(
+    entries: Entries,
+    rules: Sequence[str],
+    judge: Callable[[Curve, Mapping[str, Any]], float],
+) -> list[float]:
+    """What ``judge`` makes of each run and the curve of its seed: a mean over the rules a seed."""
+    found: dict[int, list[float]] = {}
+    for rule in rules:
+        for entry in _of(entries, rule):
+            seed = entry["setting"]["seed"]
+            found.setdefault(seed, []).append(judge(hard_curve(entries, seed), entry["result"]))
+    return [fmean(found[seed]) for seed in sorted(found)]
+
+
+def gaps(
+    entries: Entries, rule: str, baseline: str, *, others: Entries | None = None
+) -> list[float]:
+    """Loss of one rule less that of another, one for each seed that both have.
+
+    Args:
+        entries: Records of one study.
+        rule: The router that is judged.
+        baseline: The other.
+        others: Records with the baseline; default: the same.
+    """
+    baselines = _of(entries if others is None else others, baseline)
+    losses = {e["setting"]["seed"]: e["result"]["loss"] for e in baselines}
     return [
         entry["result"]["loss"] - losses[entry["setting"]["seed"]]
         for entry in _of(entries, rule)

@@ -121,8 +121,8 @@
       `experts run${runs === 1 ? "s" : ""}`;
   }
 
-  function headBars({ weights, hard, rank }) {
-    return `In sum: soft ${two(sum(weights))}, hard top-${rank} ${two(sum(hard))}`;
+  function headBars({ kept, hard, rank }) {
+    return `Sum of those that run: soft ${two(sum(kept))}, hard top-${rank} ${two(sum(hard))}`;
   }
 
   function describeCurve({ k, temperature, threshold, weights, kept, line, shares, hard, rank }) {
@@ -197,7 +197,7 @@
     args.said.data = { ...args.said.data, hard: [saySlopes(args, found.hard_slope)],
                        soft: [saySlopes(args, found.soft_slope)] };
     args.hardTitle.text = headNudge("Hard", args, found.hard[0], found.hard_slope[0]);
-    args.softTitle.text = headNudge("Soft", args, found.soft[0], found.soft_slope[0]);
+    args.softTitle.text = headNudge("Soft, uncut", args, found.soft[0], found.soft_slope[0]);
     args.alt.data = { text: [describeNudge(args, found)] };
   }
 

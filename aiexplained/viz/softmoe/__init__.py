@@ -8,5 +8,6 @@ from aiexplained.viz.softmoe.budgets import compete
 from aiexplained.viz.softmoe.curve import slide_the_curve
 from aiexplained.viz.softmoe.journey import budget_journey
 from aiexplained.viz.softmoe.nudge import nudge
+from aiexplained.viz.softmoe.style import STYLE, View, curves
 
-__all__ = ["budget_journey", "compete", "nudge", "slide_the_curve"]
+__all__ = ["STYLE", "View", "budget_journey", "compete", "curves", "nudge", "slide_the_curve"]

@@ -160,7 +160,7 @@ def _controls(
     return {
         "k": Slider(title="Budget k", start=0.25, end=n - 0.25, step=STEP, value=k, format="0.00"),
         "temperature": index_slider("Temperature", TEMPERATURES, TEMPERATURES.index(temperature)),
-        "cut": Slider(title="Cut (times k/n)", start=0, end=3, step=0.1, value=cut, format="0.0"),
+        "cut": Slider(title="Cut (times k/E)", start=0, end=3, step=0.1, value=cut, format="0.0"),
         "expert": choice("Expert", NAMES[:n]),
         "score": Slider(title="Its score", start=-REACH, end=REACH, step=STEP,
                         value=float(scores[0]), format="0.00"),
@@ -192,8 +192,8 @@ def _first_state(
         "cut_mark": {"x": [-REACH], "y": [line], "text": [f"cut {two(line)}"]},
         "title": f"k = {two(k)}: all weights sum to {two(weights.sum())}, {sum(runs)} of {n} "
         f"expert{'s run' if sum(runs) != 1 else 's runs'}",
-        "bars_title": f"In sum: soft {two(weights.sum())}, hard top-{_rank(k, n)} "
-        f"{two(known['hard'].sum())}",
+        "bars_title": f"Sum of those that run: soft {two(known['kept'].sum())}, hard top-"
+        f"{_rank(k, n)} {two(known['hard'].sum())}",
         "alt": _alt(k, temperature, line, known),
     }  # fmt: skip
 

@@ -138,7 +138,7 @@ def _first_state(
             **{rule: [_slopes(both, values[f"{rule}_slope"])] for rule in ("hard", "soft")},
         },
         "hard": _title("Hard", near, values["hard"][0], values["hard_slope"][0]),
-        "soft": _title("Soft", near, values["soft"][0], values["soft_slope"][0]),
+        "soft": _title("Soft, uncut", near, values["soft"][0], values["soft_slope"][0]),
         "alt": f"{len(scores)} experts, k = {k}: the near miss {NAMES[near]} scores {place} "
         f"{NAMES[last]}, the last chosen. Hard top-{k} ({_lower(HOWS[0])}): {gains('hard')} Soft "
         f"top-k at temperature {temperature:g}: {gains('soft')}",

@@ -1,0 +1,111 @@
+"""What the page makes of recorded runs."""
+
+import pytest
+
+from aiexplained.concepts import softmoe
+from aiexplained.records import load
+
+LOSSES = {"hard, 1": 8.0, "hard, 2": 4.0, "hard, 4": 2.0, "hard, 4, renormalized": 3.0, "all": 1.0}
+EXPERTS = {"hard, 1": 1, "hard, 2": 2, "hard, 4": 4, "hard, 4, renormalized": 4, "all": 7}
+
+
+def make_entry(rule, seed, loss, experts, train_experts=None):
+    result = {"loss": loss, "experts": experts, "train_experts": train_experts or experts}
+    return {"setting": {"rule": rule, "seed": seed}, "result": result}
+
+
+def make_entries(**soft):
+    hard = [
+        make_entry(rule, seed, loss + seed, EXPERTS[rule])
+        for rule, loss in LOSSES.items()
+        for seed in (3, 0)
+    ]
+    return hard + [make_entry("soft, 2", seed, **soft) for seed in (3, 0) if soft]
+
+
+def test_numbers_come_by_rule_in_the_order_of_the_seeds():
+    assert softmoe.by_rule(make_entries(), "loss")["hard, 2"] == [4, 7]
+
+
+def test_of_two_orders_the_better_one_is_the_baseline():
+    assert softmoe.hard_rules(make_entries()) == ["hard, 1", "hard, 2", "hard, 4", "all"]
+    worse = [e for e in make_entries() if e["setting"]["rule"] != "hard, 4"]
+    assert softmoe.hard_rules(worse)[2] == "hard, 4, renormalized"
+
+
+def test_curves_are_those_of_one_seed():
+    assert softmoe.hard_curve(make_entries(), 3) == [(1, 11), (2, 7), (4, 5), (7, 4)]
+    with pytest.raises(ValueError, match="seed 5 has 0 runs of hard top-k"):
+        softmoe.hard_curve(make_entries(), 5)
+
+
+@pytest.mark.parametrize(
+    ("loss", "needed"), [(4, 2), (6, 1.5), (3, 3), (1, 7), (9, 1), (0.5, 7), (8, 1)]
+)
+def test_experts_needed_lie_on_the_curve_and_stop_at_its_ends(loss, needed):
+    assert softmoe.experts_needed([(1, 8), (2, 4), (4, 2), (7, 1)], loss) == needed
+
+
+def test_a_bump_in_the_curve_does_not_count_against_hard_top_k():
+    assert softmoe.experts_needed([(1, 8), (2, 4), (3, 5), (4, 2)], 4.5) == 1.875
+
+
+def test_savings_are_read_against_the_same_seed():
+    entries = make_entries(loss=6.0, experts=1.2, train_experts=0.6)
+    # Seed 0 needs 1.5 experts for 6, seed 3 (losses higher by 3) needs 3.
+    assert softmoe.savings(entries, ["soft, 2"], "in use") == pytest.approx([-20, -60])
+    assert softmoe.savings(entries, ["soft, 2"], "in training") == pytest.approx([-60, -80])
+    level = softmoe.savings(entries, ["soft, 2", "hard, 2"], "in use")
+    assert level == pytest.approx([-10, -30])  # hard top-k saves nothing against itself
+    with pytest.raises(ValueError, match="no record of the rule 'soft, 9'"):
+        softmoe.savings(entries, ["soft, 9"], "in use")
+
+
+def test_gaps_pair_the_seeds():
+    entries = make_entries(loss=6.0, experts=1.2)
+    assert softmoe.gaps(entries, "soft, 2", "hard, 2") == [2, -1]
+    assert softmoe.gaps(entries[:-1], "soft, 2", "hard, 2") == [-1]
+
+
+def test_points_are_means_from_few_experts_to_many():
+    entries = make_entries(loss=6.0, experts=1.2)
+    rules = ["hard, 2", "soft, 2", "not run"]
+    assert softmoe.read_points(entries, "in use", rules) == ([1.2, 2], [6, 5.5])
+
+
+def test_the_last_three_of_ten_layers():
+    assert softmoe.last_share([1] * 10) == pytest.approx(30)
+    assert softmoe.last_share([1, 3]) == 75
+
+
+@pytest.fixture(scope="module", params=["tokens", "text"])
+def runs(request):
+    return load("softmoe", request.param)
+
+
+def test_every_rule_has_the_seeds_that_the_page_counts_on(runs):
+    seeds = {rule: len(found) for rule, found in softmoe.by_rule(runs, "loss").items()}
+    assert min(seeds.values()) >= 3
+    assert {"hard, 1", "soft, 1.5", "soft, 2", "as in the source", "all"} <= set(seeds)
+
+
+def test_hard_routers_ran_what_they_are_named_for(runs):
+    for rule, found in softmoe.by_rule(runs, "experts").items():
+        if rule.startswith("hard"):
+            assert set(found) == {float(rule.split(", ")[1])}
+
+
+def test_made_up_tokens_reward_the_right_number_of_experts():
+    losses = softmoe.by_rule(load("softmoe", "tokens"), "loss")
+    assert max(losses["told"]) < min(losses["hard, 2"])
+
+
+def test_the_soft_router_saves_experts_on_made_up_tokens():
+    saved = softmoe.savings(load("softmoe", "tokens"), ["soft, 2"], "in training")
+    assert len(saved) == 5
+    assert max(saved) < 0
+
+
+def test_the_soft_router_runs_more_where_more_is_needed():
+    for low, middle, high in softmoe.by_rule(load("softmoe", "tokens"), "by_need")["soft, 2"]:
+        assert low < middle < high
