@@ -39,32 +39,59 @@ def test_curves_are_those_of_one_seed():
         softmoe.hard_curve(make_entries(), 5)
 
 
-@pytest.mark.parametrize(
-    ("loss", "needed"), [(4, 2), (6, 1.5), (3, 3), (1, 7), (9, 1), (0.5, 7), (8, 1)]
-)
-def test_experts_needed_lie_on_the_curve_and_stop_at_its_ends(loss, needed):
+@pytest.mark.parametrize(("loss", "needed"), [(4, 2), (6, 1.5), (3, 3), (1, 7), (9, 1), (8, 1)])
+def test_experts_needed_lie_on_the_curve_and_start_at_its_first_point(loss, needed):
     assert softmoe.experts_needed([(1, 8), (2, 4), (4, 2), (7, 1)], loss) == needed
 
 
-def test_a_bump_in_the_curve_does_not_count_against_hard_top_k():
+def test_a_loss_that_is_never_reached_needs_no_number_of_experts():
+    with pytest.raises(ValueError, match=r"no point has a loss of 0.5, the lowest is 1"):
+        softmoe.experts_needed([(1, 8), (7, 1)], 0.5)
+
+
+def test_a_bump_in_the_curve_does_not_hide_that_it_was_there_before():
     assert softmoe.experts_needed([(1, 8), (2, 4), (3, 5), (4, 2)], 4.5) == 1.875
 
 
-def test_savings_are_read_against_the_same_seed():
-    entries = make_entries(loss=6.0, experts=1.2, train_experts=0.6)
-    # Seed 0 needs 1.5 experts for 6, seed 3 (losses higher by 3) needs 3.
-    assert softmoe.savings(entries, ["soft, 2"], "in use") == pytest.approx([-20, -60])
-    assert softmoe.savings(entries, ["soft, 2"], "in training") == pytest.approx([-60, -80])
-    level = softmoe.savings(entries, ["soft, 2", "hard, 2"], "in use")
-    assert level == pytest.approx([-10, -30])  # hard top-k saves nothing against itself
+@pytest.mark.parametrize(("experts", "loss"), [(0.5, 8), (1, 8), (1.5, 6), (3, 3), (7, 1), (9, 1)])
+def test_losses_lie_on_the_curve_and_stop_at_its_ends(experts, loss):
+    assert softmoe.loss_at([(1, 8), (2, 4), (4, 2), (7, 1)], experts) == loss
+
+
+def make_soft(rule, seed, loss, experts):
+    return make_entry(rule, seed, loss, experts, train_experts=experts / 2)
+
+
+def test_savings_are_where_the_curve_of_a_seed_meets_the_baseline():
+    soft = [
+        make_soft("soft, 1", 0, 6.0, 1), make_soft("soft, 2", 0, 2.0, 2),  # 4 at 1.5
+        make_soft("soft, 2", 3, 5.0, 1.6), make_soft("soft, 1", 3, 9.0, 0.8),  # 7 at 1.2
+    ]  # fmt: skip
+    entries, rules = make_entries() + soft, ["soft, 2", "soft, 1"]
+    use = softmoe.savings(entries, rules, "in use", baseline="hard, 2")
+    assert use == pytest.approx([-25, -40])
+    training = softmoe.savings(entries, rules, "in training", baseline="hard, 2")
+    assert training == pytest.approx([-62.5, -70])
+    itself = softmoe.savings(entries, ["hard, 1", "hard, 2"], "in use", baseline="hard, 2")
+    assert itself == [0, 0]
     with pytest.raises(ValueError, match="no record of the rule 'soft, 9'"):
-        softmoe.savings(entries, ["soft, 9"], "in use")
+        softmoe.savings(entries, ["soft, 9"], "in use", baseline="hard, 2")
+    with pytest.raises(ValueError, match="no point has a loss of"):
+        softmoe.savings(entries, ["soft, 1"], "in use", baseline="hard, 2")
+
+
+def test_gains_are_read_off_the_curve_of_the_same_seed_at_equal_experts():
+    entries = make_entries(loss=6.0, experts=3.0, train_experts=1.5)
+    assert softmoe.gains(entries, ["soft, 2"], "in use") == pytest.approx([3, 0])
+    assert softmoe.gains(entries, ["soft, 2"], "in training") == pytest.approx([0, -3])
+    assert softmoe.gains(entries, ["hard, 1", "all"], "in use") == [0, 0]
 
 
 def test_gaps_pair_the_seeds():
     entries = make_entries(loss=6.0, experts=1.2)
     assert softmoe.gaps(entries, "soft, 2", "hard, 2") == [2, -1]
     assert softmoe.gaps(entries[:-1], "soft, 2", "hard, 2") == [-1]
+    assert softmoe.gaps(entries, "soft, 2", "hard, 1", others=make_entries()) == [-2, -5]
 
 
 def test_points_are_means_from_few_experts_to_many():
@@ -101,7 +128,9 @@ def test_made_up_tokens_reward_the_right_number_of_experts():
 
 
 def test_the_soft_router_saves_experts_on_made_up_tokens():
-    saved = softmoe.savings(load("softmoe", "tokens"), ["soft, 2"], "in training")
+    soft = ["soft, 1.5", "soft, 2", "soft, 3"]
+    runs = load("softmoe", "tokens")
+    saved = softmoe.savings(runs, soft, "in training", baseline="hard, 2")
     assert len(saved) == 5
     assert max(saved) < 0
 

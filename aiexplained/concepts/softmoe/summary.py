@@ -1,13 +1,13 @@
 """From recorded runs to the numbers that the page shows. Plain numbers in and out.
 
 A router is judged by the experts that *ran*, never by its nominal budget. Hard top-k with several
-``k`` draws a curve of loss against experts, and other routers are read against the curve of the
-same seed.
+``k`` draws a curve of loss against experts, soft top-k with several budgets another, and they are
+compared within a seed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from statistics import fmean
 from typing import Any
@@ -87,13 +87,17 @@ def hard_curve(entries: Entries, seed: int) -> Curve:
 
 
 def experts_needed(curve: Curve, loss: float) -> float:
-    """Experts at which hard top-k first has a loss, on straight lines between its points.
+    """Experts at which a router first has a loss, on straight lines between its points.
 
-    Beyond the ends of the curve it is the number at that end, so that a saving is never overstated.
+    Where its first point is already below the loss, that point's number, so that a saving is never
+    overstated.
 
     Args:
-        curve: From :func:`hard_curve`.
+        curve: Experts and loss, from few experts to many.
         loss: The loss.
+
+    Raises:
+        ValueError: if no point of the curve has so low a loss.
 
     >>> experts_needed([(1, 3.0), (2, 2.0), (4, 1.0)], 1.5)
     3.0
@@ -103,7 +107,7 @@ def experts_needed(curve: Curve, loss: float) -> float:
     for (x, above), (after, below) in pairwise(curve):
         if above > loss >= below:
             return x + (after - x) * (above - loss) / (above - below)
-    return curve[-1][0]
+    raise ValueError(f"no point has a loss of {loss}, the lowest is {min(y for _, y in curve)}")
 
 
 def loss_at(curve: Curve, experts: float) -> float:
@@ -125,43 +129,50 @@ def loss_at(curve: Curve, experts: float) -> float:
 
 
 def gains(entries: Entries, rules: Sequence[str], counted: str) -> list[float]:
-    """Loss less that of hard top-k with as many experts, one a seed; see :func:`savings`."""
-    return _by_seed(
-        entries, rules,
-        lambda curve, result: result["loss"] - loss_at(curve, result[COUNTED[counted]]),
-    )  # fmt: skip
-
-
-def savings(entries: Entries, rules: Sequence[str], counted: str) -> list[float]:
-    """Change of the experts that run, against hard top-k at the same loss, in percent, one a seed.
+    """Loss less that of hard top-k with as many experts: a mean over ``rules`` for each seed.
 
     Args:
         entries: Records of one study.
-        rules: The routers that are judged; a seed's number is their mean.
+        rules: The routers that are judged.
         counted: A key of :data:`COUNTED`.
-
-    Raises:
-        ValueError: as :func:`hard_curve`, or if there is no record of a rule.
     """
-    return _by_seed(
-        entries, rules,
-        lambda curve, result: 100
-        * (result[COUNTED[counted]] / experts_needed(curve, result["loss"]) - 1),
-    )  # fmt: skip
-
-
-def _by_seed(
-    entries: Entries,
-    rules: Sequence[str],
-    judge: Callable[[Curve, Mapping[str, Any]], float],
-) -> list[float]:
-    """What ``judge`` makes of each run and the curve of its seed: a mean over the rules a seed."""
     found: dict[int, list[float]] = {}
     for rule in rules:
         for entry in _of(entries, rule):
-            seed = entry["setting"]["seed"]
-            found.setdefault(seed, []).append(judge(hard_curve(entries, seed), entry["result"]))
+            seed, result = entry["setting"]["seed"], entry["result"]
+            hard = loss_at(hard_curve(entries, seed), result[COUNTED[counted]])
+            found.setdefault(seed, []).append(result["loss"] - hard)
     return [fmean(found[seed]) for seed in sorted(found)]
+
+
+def savings(entries: Entries, rules: Sequence[str], counted: str, *, baseline: str) -> list[float]:
+    """Change of the experts that run for the loss of a baseline, in percent, one a seed.
+
+    The rules, one router with several budgets, draw a curve for each seed; what counts is where it
+    reaches the loss that the baseline has in that seed.
+
+    Args:
+        entries: Records of one study.
+        rules: The router with several budgets.
+        counted: A key of :data:`COUNTED`.
+        baseline: Name of the rule that it is compared with.
+
+    Raises:
+        ValueError: if there is no record of a rule, or the curve never gets so low.
+    """
+    curves: dict[int, Curve] = {}
+    for rule in rules:
+        for entry in _of(entries, rule):
+            result = entry["result"]
+            point = (result[COUNTED[counted]], result["loss"])
+            curves.setdefault(entry["setting"]["seed"], []).append(point)
+    found = []
+    for entry in _of(entries, baseline):
+        result, seed = entry["result"], entry["setting"]["seed"]
+        if seed in curves:
+            needed = experts_needed(sorted(curves[seed]), result["loss"])
+            found.append(100 * (needed / result[COUNTED[counted]] - 1))
+    return found
 
 
 def gaps(
