@@ -32,7 +32,7 @@ RULES: dict[str, Router] = {
     **{f"soft {k:g}": SoftTopK(k) for k in (1.0, 1.5, 2.0)},
     "all": SoftmaxAll(),
 }
-"""The rules by name and budget; the soft ones at temperature 1, cut as the source's code does."""
+"""The rules by name and budget; the soft ones at temperature 1, cut as in the source's port."""
 CHECKED = 16
 """First tokens whose outputs are compared with the definition."""
 
@@ -90,7 +90,7 @@ def make_layer(
     """A layer whose scores have standard deviation 1 on the tokens that come with it."""
     generator = torch.Generator().manual_seed(0)
     experts = Experts(n_experts, d_model, d_ff, generator=generator)
-    layer = MixtureOfExperts(experts, RULES["all"]).eval().requires_grad_(False)
+    layer = MixtureOfExperts(experts, RULES["all"], seed=1).eval().requires_grad_(False)
     x = torch.randn(n_tokens, d_model, generator=generator)
     layer.weight /= (x @ layer.weight.T).std()
     return layer, x

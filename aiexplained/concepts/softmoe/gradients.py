@@ -115,7 +115,7 @@ def measure_gradients(*, seed: int, n_tokens: int = 2048) -> dict[str, dict[str,
     g = torch.randn(n_tokens, d_model, generator=generator)
     found = {}
     for name, router in ROUTERS.items():
-        layer = MixtureOfExperts(experts, router, seed=seed)
+        layer = MixtureOfExperts(experts, router, seed=seed + 1_000_003)
         out = layer(x)
         assert layer.routing is not None
         logits = layer.routing.logits

@@ -43,10 +43,11 @@ def soft_top_k(
         router_logits: Scores ``r``, dimensionless.
         k: Sum of a token's weights, ``0 < k < E``, need not be whole; or one for each token.
         temperature: Width ``α`` of the soft step, in units of the scores, ``> 0``. As it falls, the
-            weights go to the mask of the ``k`` highest scores.
+            weights go to the mask of the ``k`` highest scores. It has no gradient.
 
     Returns:
-        Weights shaped like ``router_logits``. They are found in float64 and returned in its type.
+        Weights shaped like ``router_logits``. They are found in float64, which not every device
+        has, and returned in its type. There is a first derivative only.
 
     Raises:
         ValueError: if ``k`` is outside the open interval, ``temperature`` is not positive, or a
@@ -81,16 +82,17 @@ def soft_threshold(
     """
     budget = _checked(router_logits, k, temperature)
     with torch.no_grad():
-        scaled = router_logits.double() / temperature
-        return (_threshold(scaled, budget) * temperature).to(router_logits.dtype)
+        scaled, highest = _scaled(router_logits, temperature)
+        threshold = _threshold(scaled, budget) * temperature + highest
+        return threshold.to(router_logits.dtype)
 
 
-def hard_top_k(router_logits: Float[Tensor, "*B E"], k: int) -> Bool[Tensor, "*B E"]:
+def hard_top_k(router_logits: Float[Tensor, "*B E"], k: float) -> Bool[Tensor, "*B E"]:
     """The mask of the ``k`` highest scores, ``k`` of them even where scores are equal.
 
     Args:
         router_logits: Scores, dimensionless.
-        k: Experts to choose, from 1 to ``E``.
+        k: Experts to choose, a whole number from 1 to ``E``.
 
     Raises:
         ValueError: if ``k`` is not a whole number in that range.
@@ -108,7 +110,7 @@ def hard_top_k(router_logits: Float[Tensor, "*B E"], k: int) -> Bool[Tensor, "*B
 class _SoftTopK(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, router_logits: Tensor, k: Tensor, temperature: float) -> Tensor:
-        scaled = router_logits.double() / temperature
+        scaled, _ = _scaled(router_logits, temperature)
         u = scaled - _threshold(scaled, k)[..., None]
         ctx.save_for_backward(u)
         ctx.temperature, ctx.k_shape, ctx.k_dtype = temperature, k.shape, k.dtype
@@ -123,6 +125,15 @@ class _SoftTopK(torch.autograd.Function):
         grad_k = (share * g).sum(dim=-1)
         grad_r = density / ctx.temperature * (g - grad_k[..., None])
         return grad_r.to(upstream.dtype), grad_k.sum_to_size(ctx.k_shape).to(ctx.k_dtype), None
+
+
+def _scaled(
+    router_logits: Float[Tensor, "*B E"], temperature: float
+) -> tuple[Float[Tensor, "*B E"], Float[Tensor, "*B"]]:
+    """Scores below each row's highest, in units of the temperature and float64; the highest."""
+    scores = router_logits.double()
+    highest = scores.amax(dim=-1)
+    return (scores - highest[..., None]) / temperature, highest
 
 
 def _threshold(scores: Float[Tensor, "*B E"], k: Float[Tensor, "*#B"]) -> Float[Tensor, "*B"]:

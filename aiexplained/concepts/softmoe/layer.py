@@ -110,14 +110,15 @@ class MixtureOfExperts(nn.Module):
         experts: The experts.
         router: Turns scores into weights; it may be exchanged at any time.
         noise: Standard deviation of the noise on the scores while training.
-        seed: Of the router's matrix and of the noise.
+        seed: Of the router's matrix and of the noise; another than that of the experts.
 
     Attributes:
-        routing: What was decided in the last pass, or ``None``.
+        routing: What was decided in the last pass, or ``None``. It holds on to that pass's graph:
+            set it to ``None`` before copying the layer.
 
     >>> from aiexplained.concepts.softmoe.routing import SoftTopK
     >>> experts = Experts(8, 16, 32, generator=torch.Generator().manual_seed(0))
-    >>> layer = MixtureOfExperts(experts, SoftTopK(k=1.5))
+    >>> layer = MixtureOfExperts(experts, SoftTopK(k=1.5), seed=1)
     >>> layer(torch.randn(2, 5, 16)).shape, layer.routing.active_experts.shape
     (torch.Size([2, 5, 16]), torch.Size([10]))
     """
@@ -128,8 +129,8 @@ class MixtureOfExperts(nn.Module):
         super().__init__()
         self.experts, self.router, self.noise = experts, router, noise
         n_experts, _, d_model = experts.up.shape
-        self._generator = torch.Generator(experts.up.device).manual_seed(seed)
-        weight = torch.randn(n_experts, d_model, generator=self._generator)
+        self._generator = torch.Generator().manual_seed(seed)
+        weight = torch.randn(n_experts, d_model, generator=self._generator).to(experts.up)
         self.weight = nn.Parameter(weight * d_model**-0.5)
         self.routing: Routing | None = None
 
@@ -138,9 +139,8 @@ class MixtureOfExperts(nn.Module):
         tokens = x.reshape(-1, x.shape[-1])
         logits = linear(tokens, self.weight)
         if self.training and self.noise:
-            logits = logits + self.noise * torch.randn(
-                logits.shape, generator=self._generator, dtype=logits.dtype, device=logits.device
-            )
+            noise = torch.randn(logits.shape, generator=self._generator)
+            logits = logits + self.noise * noise.to(logits)
         self.routing = Routing(logits, self.router(logits))
         out: Tensor = self.experts(tokens, self.routing.weights)
         return out.view_as(x)

@@ -30,9 +30,8 @@ from aiexplained.lm import (
 )
 
 _HARD = {
-    **{f"hard, {k}": Rule(kind="hard", k=k) for k in (1, 2, 3, 4, 6)},
+    **{f"hard, {k}": Rule(kind="hard", k=k) for k in (1, 2, 3, 4)},
     **{f"hard, {k}, renormalized": Rule(kind="hard", k=k, renormalize=True) for k in (2, 3, 4)},
-    "all": Rule(kind="all"),
 }
 _SOURCE = Rule(kind="soft", k=1.5)
 
@@ -56,14 +55,13 @@ TOKEN_RULES: Mapping[str, Rule] = {
     "temperature 2": replace(SOFT_TOKENS, start=2.0, end=2.0),
     "as in the source": _SOURCE,
     "relu": Rule(kind="relu", k=2.0),
+    "all": Rule(kind="all"),
     "told": Rule(kind="told"),
 }
 TEXT_RULES: Mapping[str, Rule] = {
     **_HARD,
     **_soft(SOFT_TEXT, (1, 1.5, 2), 1.5),
-    "higher cut": replace(SOFT_TEXT, cut=1.8),
     "as in the source": _SOURCE,
-    "relu": Rule(kind="relu", k=2.0),
 }
 """What is compared; a number in a name is the budget, ``k``. *Renormalized*: chosen first, softmax
 after."""
@@ -83,7 +81,7 @@ def measure_tokens(
         steps: Optimizer steps of ``TOKENS_IN_BATCH`` tokens.
         lr: Peak learning rate.
         seed: Of the weights and of the tokens.
-        balance: Weight of the load-balance loss, if another than the rule's.
+        balance: Weight of the load-balance loss, if another than the rule's; see :class:`Rule`.
 
     Returns:
         ``loss`` (mean squared error on fresh tokens), ``train_experts`` and ``experts`` (run by a
@@ -96,12 +94,12 @@ def measure_tokens(
     model = TokenModel(_rule(TOKEN_RULES, rule, balance), seed=seed)
     train = sample_tokens(batch_size=TOKENS_IN_BATCH, seed=seed)
     train_experts, _ = _train(
-        model, model.experts, train, _squared_error, steps=steps, lr=lr, weight_decay=0.01
+        model, model.mixtures, train, _squared_error, steps=steps, lr=lr, weight_decay=0.01
     )
     tokens = make_tokens(TEST_TOKENS, torch.Generator().manual_seed(1_000_000 + seed))
     with torch.inference_mode():
         errors = (model(tokens.inputs) - tokens.targets).square().mean(dim=-1)
-    experts = _experts_by_token(model.experts)
+    experts = _experts_by_token(model.mixtures)
     needs = [tokens.needs == need for need in range(1, MOST + 1)]
     return {
         "loss": errors.mean().item(),
@@ -110,7 +108,7 @@ def measure_tokens(
         "by_need": [experts[chosen].mean().item() for chosen in needs],
         "loss_by_need": [errors[chosen].mean().item() for chosen in needs],
         "correlation": correlation(tokens.needs.float(), experts),
-        **_state(model.experts),
+        **_state(model.mixtures),
     }
 
 
@@ -128,23 +126,23 @@ def measure_number(*, steps: int, lr: float, seed: int) -> dict[str, float]:
         ``loss``, ``train_experts`` and ``experts`` as there.
     """
     model = TokenModel(Rule(kind="hard"), seed=seed)
-    for mixture in model.experts.mixtures:
+    for mixture in model.mixtures:
         mixture.router = ToldNumber()
 
     def tell(model: nn.Module, inputs: tuple[Tensor]) -> None:
         counts = (inputs[0][:, :N_MAPS] > 0.5).sum(dim=-1)
-        for mixture in cast("TokenModel", model).experts.mixtures:
+        for mixture in cast("TokenModel", model).mixtures:
             cast("ToldNumber", mixture.router).counts = counts
 
     model.register_forward_pre_hook(tell)
     train = sample_tokens(batch_size=TOKENS_IN_BATCH, seed=seed)
     train_experts, _ = _train(
-        model, model.experts, train, _squared_error, steps=steps, lr=lr, weight_decay=0.01
+        model, model.mixtures, train, _squared_error, steps=steps, lr=lr, weight_decay=0.01
     )
     tokens = make_tokens(TEST_TOKENS, torch.Generator().manual_seed(1_000_000 + seed))
     with torch.inference_mode():
         loss = mse_loss(model(tokens.inputs), tokens.targets).item()
-    experts = _experts_by_token(model.experts).mean().item()
+    experts = _experts_by_token(model.mixtures).mean().item()
     return {"loss": loss, "train_experts": train_experts, "experts": experts}
 
 
@@ -167,11 +165,12 @@ def measure_text(
         steps: Optimizer steps of ``WINDOWS_IN_BATCH`` windows of ``SEQ_LEN`` characters.
         lr: Peak learning rate.
         seed: Of the weights and of the windows.
-        balance: Weight of the load-balance loss, if another than the rule's.
+        balance: Weight of the load-balance loss, if another than the rule's; see :class:`Rule`.
 
     Returns:
         ``loss`` in nats a character on held-out chapters, ``train_experts`` and ``experts`` as
-        :func:`measure_tokens`, ``by_layer``, ``correlation`` (of a character's loss and the experts
+        :func:`measure_tokens`, ``by_layer`` (experts run in each layer), ``parameters``,
+        ``correlation`` (of a character's loss and the experts
         that ran on the one before it, which predicts it), ``by_kind`` (experts run on spaces,
         first and later letters of words, and the rest), ``budgets`` by layer and, if they are
         learned, their ``trace`` over ``trace_steps``, ``busiest`` and ``idle``.
@@ -186,24 +185,24 @@ def measure_text(
     model = MoETransformer(chosen, config, n_experts=8, seed=seed)
     windows = sample_windows(train, batch_size=WINDOWS_IN_BATCH, seq_len=SEQ_LEN, seed=seed)
     train_experts, trace = _train(
-        model, model.experts, windows, next_token_loss, steps=steps, lr=lr, weight_decay=0.1
+        model, model.mixtures, windows, next_token_loss, steps=steps, lr=lr, weight_decay=0.1
     )
     test = held_out[: HELD_OUT_WINDOWS * SEQ_LEN + 1].unfold(0, SEQ_LEN + 1, SEQ_LEN)
     with torch.inference_mode():
         losses = cross_entropy(
             model(test[:, :-1]).flatten(0, 1), test[:, 1:].flatten(), reduction="none"
         )
-    experts = _experts_by_token(model.experts)
+    experts = _experts_by_token(model.mixtures)
     kinds = _kinds(test[:, :-1], alphabet)
     return {
         "loss": losses.mean().item(),
         "train_experts": train_experts,
         "experts": experts.mean().item(),
-        "by_layer": model.experts.active_experts().tolist(),
+        "by_layer": model.mixtures.active_experts().tolist(),
         "correlation": correlation(losses, experts),
         "by_kind": {name: experts[mask].mean().item() for name, mask in kinds.items()},
         "parameters": sum(p.numel() for p in model.parameters()),
-        **_state(model.experts),
+        **_state(model.mixtures),
         **({"trace": trace, "trace_steps": _trace_steps(steps)} if trace else {}),
     }
 
@@ -216,7 +215,7 @@ def _rule(rules: Mapping[str, Rule], name: str, balance: float | None) -> Rule:
 
 def _train(
     model: nn.Module,
-    experts: Mixtures,
+    mixtures: Mixtures,
     batches: Iterator[Tensor],
     loss: Callable[[nn.Module, Tensor], Tensor],
     *,
@@ -231,13 +230,13 @@ def _train(
 
     def whole_loss(model: nn.Module, batch: Tensor) -> Tensor:
         value = loss(model, batch)
-        ran.append(experts.active_experts().mean())
-        return value + experts.routing_loss()
+        ran.append(mixtures.active_experts().mean())
+        return value + mixtures.routing_loss()
 
     def look(step: int) -> None:
-        experts.steer(step, steps)
-        if experts.budgets is not None and step in marks:
-            trace.append(experts.budgets().tolist())
+        mixtures.steer(step, steps)
+        if mixtures.budgets is not None and step in marks:
+            trace.append(mixtures.budgets().tolist())
 
     look(0)
     fit(
@@ -257,19 +256,19 @@ def _squared_error(model: nn.Module, batch: Tensor) -> Tensor:
 
 
 @torch.inference_mode()
-def _experts_by_token(experts: Mixtures) -> Float[Tensor, "N"]:
+def _experts_by_token(mixtures: Mixtures) -> Float[Tensor, "N"]:
     """Experts that each token of the last pass ran, mean over the layers."""
-    return torch.stack([routing.active_experts for routing in experts.routings]).mean(dim=0)
+    return torch.stack([routing.active_experts for routing in mixtures.routings]).mean(dim=0)
 
 
-def _state(experts: Mixtures) -> dict[str, Any]:
-    budgets = None if experts.budgets is None else experts.budgets().tolist()
-    return {"budgets": budgets, **_load(experts)}
+def _state(mixtures: Mixtures) -> dict[str, Any]:
+    budgets = None if mixtures.budgets is None else mixtures.budgets().tolist()
+    return {"budgets": budgets, **_load(mixtures)}
 
 
-def _load(experts: Mixtures) -> dict[str, float]:
+def _load(mixtures: Mixtures) -> dict[str, float]:
     """How evenly the experts ran in the last pass, see :func:`measure_tokens`."""
-    runs = torch.stack([routing.active.float().sum(dim=0) for routing in experts.routings])
+    runs = torch.stack([routing.active.float().sum(dim=0) for routing in mixtures.routings])
     share = runs / runs.sum(dim=1, keepdim=True)
     idle = share < 0.1 / share.shape[1]
     return {

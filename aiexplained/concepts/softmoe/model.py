@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import cast
@@ -28,6 +29,7 @@ from aiexplained.concepts.softmoe.tokens import N_MAPS, WIDTH
 from aiexplained.lm import Transformer, TransformerConfig
 from aiexplained.lm.transformer import Block
 
+_EXPERTS, _ROUTERS = 104_729, 1_000_003
 KINDS = ("hard", "soft", "relu", "all", "told")
 
 
@@ -45,11 +47,12 @@ class Rule:
         start: Temperature at first (``"soft"`` only).
         end: Temperature at last.
         renormalize: See :class:`HardTopK`.
-        balance: Weight of the load-balance loss.
+        balance: Weight of the load-balance loss (``"hard"`` and ``"soft"`` only).
         noise: Standard deviation of the noise on the scores while training.
 
     Raises:
-        ValueError: if the kind is unknown, or ``learned`` is asked of another kind than ``"soft"``.
+        ValueError: if the kind is unknown, ``"hard"`` has a ``k`` that is not whole, or ``learned``
+            is asked of another kind than ``"soft"``.
     """
 
     kind: str
@@ -66,13 +69,15 @@ class Rule:
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise ValueError(f"kind must be one of {', '.join(KINDS)}; got {self.kind!r}")
+        if self.kind == "hard" and self.k != int(self.k):
+            raise ValueError(f"hard top-k takes a whole k, got {self.k}")
         if self.learned and self.kind != "soft":
             raise ValueError(f"only soft routers can learn budgets, got kind {self.kind!r}")
 
     def router(self, layer: int, budgets: LayerBudgets | None) -> Router:
         """The router of one layer."""
         if self.kind == "hard":
-            return HardTopK(int(self.k), self.renormalize)
+            return HardTopK(self.k, self.renormalize)
         if self.kind == "relu":
             return ReLURouter(self.k)
         if self.kind == "all":
@@ -103,7 +108,8 @@ class Mixtures(nn.Module):
         self, rule: Rule, n_layers: int, n_experts: int, d_model: int, d_ff: int, *, seed: int
     ) -> None:
         super().__init__()
-        generator = torch.Generator().manual_seed(seed)
+        # Streams apart from one another and from the rest of a model: a seed gives all of them.
+        generator = torch.Generator().manual_seed(seed + _EXPERTS)
         self.rule = rule
         self.budgets = LayerBudgets(n_layers, rule.k, n_experts) if rule.learned else None
         self.layers = nn.ModuleList(
@@ -111,20 +117,19 @@ class Mixtures(nn.Module):
                 Experts(n_experts, d_model, d_ff, generator=generator, depth=n_layers),
                 rule.router(layer, self.budgets),
                 noise=rule.noise,
-                seed=1000 * seed + layer,
+                seed=seed + _ROUTERS * (layer + 1),
             )
             for layer in range(n_layers)
         )
 
-    @property
-    def mixtures(self) -> list[MixtureOfExperts]:
+    def __iter__(self) -> Iterator[MixtureOfExperts]:
         """The layers, first to last."""
-        return [cast("MixtureOfExperts", layer) for layer in self.layers]
+        return iter(cast("list[MixtureOfExperts]", list(self.layers)))
 
     @property
     def routings(self) -> list[Routing]:
         """What each layer decided in the last pass."""
-        found = [mixture.routing for mixture in self.mixtures]
+        found = [mixture.routing for mixture in self]
         if any(routing is None for routing in found):
             raise RuntimeError("no pass has been made yet")
         return cast("list[Routing]", found)
@@ -136,7 +141,7 @@ class Mixtures(nn.Module):
     def routing_loss(self) -> Float[Tensor, ""]:
         """What the layers add to the loss: balance, and the penalty of ReLU routers."""
         total = torch.zeros(())
-        for mixture, routing in zip(self.mixtures, self.routings, strict=True):
+        for mixture, routing in zip(self, self.routings, strict=True):
             if isinstance(mixture.router, ReLURouter):
                 # ReMoE weights the penalty of each expert by how often it ran.
                 runs = routing.active.float().mean(dim=0)
@@ -153,7 +158,7 @@ class Mixtures(nn.Module):
             step: Steps done, the first pass has none.
             steps: Steps in all.
         """
-        for mixture in self.mixtures:
+        for mixture in self:
             router = mixture.router
             if isinstance(router, SoftTopK):
                 router.temperature = anneal(
@@ -187,17 +192,17 @@ class TokenModel(nn.Module):
         seed: int,
     ) -> None:
         super().__init__()
-        generator = torch.Generator().manual_seed(seed + 7919)
+        generator = torch.Generator().manual_seed(seed)
         d_in, d_out = N_MAPS + WIDTH, WIDTH
         self.read = nn.Parameter(torch.randn(d_model, d_in, generator=generator) * d_in**-0.5)
         self.write = nn.Parameter(torch.randn(d_out, d_model, generator=generator) * d_model**-0.5)
-        self.experts = Mixtures(rule, n_layers, n_experts, d_model, d_ff, seed=seed)
+        self.mixtures = Mixtures(rule, n_layers, n_experts, d_model, d_ff, seed=seed)
 
     def forward(self, x: Float[Tensor, "N d_in"]) -> Float[Tensor, "N d_out"]:
         """Outputs for tokens."""
         needed = (x[:, :N_MAPS] > 0.5).to(x.dtype)
         x = x @ self.read.mT
-        for mixture in self.experts.mixtures:
+        for mixture in self.mixtures:
             if isinstance(mixture.router, Told):
                 mixture.router.needed = needed
             x = x + mixture(rms_norm(x, x.shape[-1:]))
@@ -216,8 +221,8 @@ class MoETransformer(Transformer):
 
     def __init__(self, rule: Rule, config: TransformerConfig, *, n_experts: int, seed: int) -> None:
         super().__init__(config, seed=seed)
-        self.experts = Mixtures(
+        self.mixtures = Mixtures(
             rule, config.n_layers, n_experts, config.d_model, config.d_ff, seed=seed
         )
-        for block, mixture in zip(self.blocks, self.experts.mixtures, strict=True):
+        for block, mixture in zip(self.blocks, self.mixtures, strict=True):
             cast("Block", block).feed_forward = mixture  # type: ignore[assignment]

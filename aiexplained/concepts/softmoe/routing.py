@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from aiexplained.concepts.softmoe.lapsum import hard_top_k, soft_top_k
 
 EXPANSION, CUT = 2.0, 1.8
-"""What the source's code sets: at most ``EXPANSION · k`` experts, each above ``CUT · k / E``."""
+"""What a port of the source's code sets: at most ``EXPANSION · k`` experts, each above
+``CUT · k / E``."""
 
 
 def truncate(
@@ -39,16 +40,18 @@ def truncate(
         cut: Where the cut lies, in units of the mean weight ``k / E``, ``>= 0``.
 
     Raises:
-        ValueError: if ``expansion`` is not positive or ``cut`` is negative.
+        ValueError: if ``expansion`` or ``k`` is not positive, or ``cut`` is negative.
 
     >>> scores = torch.tensor([2.0, 1.0, 0.9, 0.0, -1.0, -2.0])
     >>> [f"{p:.2f}" for p in truncate(soft_top_k(scores, 1.5), 1.5)]
     ['0.71', '0.00', '0.00', '0.00', '0.00', '0.00']
     """
-    if not expansion > 0 or cut < 0:
+    if not expansion > 0 or not cut >= 0:
         raise ValueError(f"need expansion > 0 and cut >= 0, got {expansion} and {cut}")
     n_experts = weights.shape[-1]
     k = torch.as_tensor(k, dtype=weights.dtype, device=weights.device).detach()
+    if not (k > 0).all():
+        raise ValueError(f"k must be positive, got {float(k.min())}")
     k = k.expand(weights.shape[:-1])[..., None]
     ordered = weights.detach().sort(dim=-1, descending=True).values
     # The budget may be a sum of rounded numbers: 2.0000001 is meant to be 2.
@@ -82,9 +85,17 @@ def load_balance_loss(
         A scalar, ``AE`` being the mean number of experts run. Only the probabilities carry a
         gradient.
 
+    Raises:
+        ValueError: if the two shapes differ.
+
     >>> load_balance_loss(torch.zeros(4, 2), torch.tensor([[True, False], [False, True]] * 2))
     tensor(1.)
     """
+    if active.shape != router_logits.shape:
+        raise ValueError(
+            f"active must be [N, E] like the scores {tuple(router_logits.shape)}, got "
+            f"{tuple(active.shape)}"
+        )
     n_tokens, n_experts = router_logits.shape
     runs = active.sum(dim=0).to(router_logits.dtype)
     probability = router_logits.softmax(dim=-1).sum(dim=0)
@@ -104,11 +115,11 @@ class HardTopK:
     """The usual router: softmax, then the ``k`` highest.
 
     Args:
-        k: Experts a token runs.
+        k: Experts a token runs, a whole number.
         renormalize: Whether the weights of the chosen are divided by their sum.
     """
 
-    k: int
+    k: float
     renormalize: bool = False
 
     def __call__(self, router_logits: Float[Tensor, "N E"]) -> Float[Tensor, "N E"]:
@@ -226,7 +237,8 @@ class LayerBudgets(nn.Module):
         n_experts: Experts of a layer; a layer that took all that is free must stay below it.
 
     Attributes:
-        eta: The logits ``η`` ``[L]``; zero at first, which shares evenly.
+        eta: The logits ``η`` ``[L]``; zero at first, which shares evenly. Routers are no modules,
+            so an optimizer must be given them from here.
 
     Raises:
         ValueError: if ``mean`` is below 1, or one layer could take as many as there are experts.

@@ -10,12 +10,12 @@ _MEASURE = "aiexplained.concepts.softmoe.measure"
 _TOKENS = {"steps": 1800, "lr": 1.2e-2}
 _TEXT = {"n_layers": 4, "d_model": 96, "steps": 800, "lr": 3e-3}
 _DEEP = {"n_layers": 10, "d_model": 48, "steps": 600, "lr": 3e-3}
-_RENORMALIZED = tuple(f"hard, {k}, renormalized" for k in (2, 3, 4))
 _SOFT = ("learned budgets", "always two", "as in the source")
+_SEEDS = (0, 1, 2)
 
 
 def _runs(
-    rules: tuple[str, ...], shared: dict[str, Any], seeds: tuple[int, ...] = (0, 1, 2)
+    rules: tuple[str, ...], shared: dict[str, Any], seeds: tuple[int, ...] = _SEEDS
 ) -> tuple[dict[str, Any], ...]:
     return tuple({"rule": rule, "seed": seed, **shared} for seed in seeds for rule in rules)
 
@@ -26,30 +26,30 @@ STUDIES = (
         f"{_MEASURE}:measure_tokens",
         _runs(
             (
-                *(f"hard, {k}" for k in (1, 2, 3, 4, 6)), *_RENORMALIZED, "all",
-                *(f"soft, {k}" for k in ("1.5", "2", "3")), *_SOFT,
-                "temperature 1", "temperature 2", "relu", "told",
+                *(f"hard, {k}" for k in (1, 2, 3, 4)), "hard, 2, renormalized", "all",
+                *(f"soft, {k}" for k in ("1.5", "2", "3")), *_SOFT, "temperature 1",
+                "temperature 2", "relu", "told",
             ),
             _TOKENS,
-            (0, 1, 2, 3, 4),
         ),
     ),
     Study(
         "number",
         f"{_MEASURE}:measure_number",
-        tuple({"seed": seed, **_TOKENS} for seed in (0, 1, 2, 3, 4)),
+        tuple({"seed": seed, **_TOKENS} for seed in _SEEDS),
     ),
     Study(
         "text",
         f"{_MEASURE}:measure_text",
         _runs(
             (
-                "hard, 1", *_RENORMALIZED, "all", *(f"soft, {k}" for k in ("1", "1.5", "2")),
-                *_SOFT,
+                "hard, 1", "hard, 2, renormalized", "hard, 3, renormalized", "soft, 1",
+                "soft, 1.5", "soft, 2",
             ),
             _TEXT,
+            (0, 1, 2, 3),
         )
-        + _runs(("hard, 1", *_RENORMALIZED, "soft, 1", "soft, 1.5", "soft, 2"), _TEXT, (3, 4)),
+        + _runs(("hard, 4, renormalized", *_SOFT), _TEXT),
     ),
     Study(
         "depth",

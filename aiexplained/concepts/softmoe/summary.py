@@ -48,7 +48,7 @@ def read_points(
 
 
 def hard_rules(entries: Entries) -> list[str]:
-    """The runs of hard top-k that others are read against, from few experts to all.
+    """The runs of hard top-k that others are read against, from few experts to many.
 
     Where a ``k`` was run with softmax before the choice and after it, the one with the lower mean
     loss counts.
@@ -59,7 +59,7 @@ def hard_rules(entries: Entries) -> list[str]:
     best: dict[float, tuple[float, str]] = {}
     losses, experts = by_rule(entries, "loss"), by_rule(entries, "experts")
     for rule in losses:
-        if rule == "all" or rule.startswith("hard"):
+        if rule.startswith("hard"):
             found = (fmean(losses[rule]), rule)
             best[experts[rule][0]] = min(found, best.get(experts[rule][0], found))
     return [best[k][1] for k in sorted(best)]

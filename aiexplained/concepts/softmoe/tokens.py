@@ -44,7 +44,7 @@ def make_tokens(n_tokens: int, generator: torch.Generator) -> Tokens:
 
     >>> tokens = make_tokens(5, torch.Generator().manual_seed(0))
     >>> tokens.inputs.shape, tokens.targets.shape, tokens.needs.tolist()
-    (torch.Size([5, 24]), torch.Size([5, 16]), [3, 1, 1, 1, 1])
+    (torch.Size([5, 24]), torch.Size([5, 16]), [3, 1, 3, 1, 2])
     """
     needs = torch.randint(1, MOST + 1, (n_tokens,), generator=generator)
     rank = torch.rand(n_tokens, N_MAPS, generator=generator).argsort(dim=-1).argsort(dim=-1)
