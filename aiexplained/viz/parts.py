@@ -82,10 +82,10 @@ def fixed(number: float, digits: int) -> str:
     """The number as JavaScript's ``toFixed`` writes it, which rounds halves away from zero.
 
     Args:
-        number: Any finite number.
+        number: A finite number smaller than 1e21.
         digits: After the point.
 
     >>> fixed(0.125, 2), f"{0.125:.2f}"
     ('0.13', '0.12')
     """
-    return str(Decimal(float(number)).quantize(Decimal(1).scaleb(-digits), ROUND_HALF_UP))
+    return str(Decimal(float(number) + 0.0).quantize(Decimal(1).scaleb(-digits), ROUND_HALF_UP))

@@ -1,15 +1,14 @@
 """The curve of soft top-k: its first state is Python's, and gestures and sliders move it."""
 
 import itertools
+import math
 import re
 
 import numpy as np
 import pytest
-import torch
 from figuredata import attributes_of, drawn_figures, sources_with, write_figures
 
-from aiexplained.concepts.softmoe.lapsum import soft_threshold, soft_top_k
-from aiexplained.concepts.softmoe.routing import HardTopK, truncate
+from aiexplained.concepts.softmoe.gradients import measure_curve
 from aiexplained.viz.assets import rule_file
 from aiexplained.viz.softmoe import slide_the_curve
 from aiexplained.viz.softmoe.curve import EXPANSION, GAIN, NONE, REACH, RESTS, RUNS
@@ -20,16 +19,7 @@ TIED = [0.5, 0.5, 0.5, -0.25, 0.5, 3.0, -3.0]
 
 
 def make_first(scores, k, temperature, cut):
-    r = torch.tensor(scores, dtype=torch.float64)
-    budget = torch.tensor(float(k), dtype=torch.float64, requires_grad=True)
-    weights = soft_top_k(r, budget, temperature=temperature)
-    by_k = [float(torch.autograd.grad(w, budget, retain_graph=True)[0]) for w in weights]
-    return {
-        "weights": weights.tolist(), "shares": by_k,
-        "kept": truncate(weights.detach(), k, cut=cut).tolist(),
-        "threshold": float(soft_threshold(r, k, temperature=temperature)),
-        "hard": HardTopK(max(1, int(k + 0.5)))(r[None])[0].tolist(),
-    }  # fmt: skip
+    return measure_curve(scores, k=k, temperature=temperature, cut=cut)
 
 
 def make_figure(scores=SCORES, *, k=2.0, temperature=0.5, cut=1.8, **changes):
@@ -238,6 +228,9 @@ def test_the_figure_is_small_and_the_same_bytes_twice():
         (SCORES, {"cut": 3.1}, "cut is a multiple of 0.1 from 0 to 3, got 3.1"),
         (SCORES, {"temperature": 0.6}, "temperature is one of .* got 0.6"),
         (SCORES, {"weights": [0.25] * 7}, "weights sum to k = 2.0, got 1.75"),
+        (SCORES, {"weights": [math.nan] * 7}, r"is finite, but \['weights'\] are not"),
+        (SCORES, {"threshold": math.nan}, r"is finite, but \['threshold'\] are not"),
+        (SCORES, {"kept": [9.0] + [0.0] * 6}, "each kept weight is the weight or 0, got .9.0"),
         (SCORES, {"shares": [1.0]}, r"'shares': \(1,\)"),
         (SCORES, {"hard": [0.1] * 3 + [0.0] * 4}, "2 of the first hard weights are not zero"),
     ],

@@ -151,7 +151,9 @@ def test_the_caption_tells_whose_place_is_taken(view):
         return view(away)["alt"]["data"]["text"][0]
 
     assert "C scores 0.10 below D, the last chosen." in alt(-0.1)
-    assert "C scores the same as D, the last chosen." in alt(0)
+    # Of equal scores the first is chosen, and C stands before D.
+    assert "C scores the same as D, which was chosen before." in alt(0)
+    assert view(0)["marks"]["data"]["hard"][0] > view(0)["marks"]["data"]["hard"][1] == 0
     assert "C scores 0.25 above D, which was chosen before." in alt(0.25)
     assert view(-1.5, 0.02)["softTitle"]["text"].endswith("weighs < 0.01, its slope is < 0.01")
     assert all(len(view(away, 0.02)[f"{name}Title"]["text"]) <= 55
@@ -208,6 +210,10 @@ def test_rejects_what_does_not_fit(scores, changes, message):
     k = changes.pop("k", K)
     with pytest.raises(ValueError, match=message):
         nudge(scores, k=k, temperature=temperature, first=make_first(0.5, **changes))
+
+
+def test_a_whole_k_is_written_without_decimals():
+    assert "Hard top-2 (" in make_figure(k=2.0).drawing.alt
 
 
 def test_the_first_state_lacks_nothing():

@@ -64,11 +64,18 @@ def measure_nudge(
         Pairs, for the near miss and for the last chosen: ``hard`` and ``soft``, the weights;
         ``hard_slope`` and ``soft_slope``, their derivatives by the score of the near miss.
 
+    Raises:
+        ValueError: if ``k`` leaves no near miss, or it scores as much as the last chosen.
+
     >>> measure_nudge([1.2, -0.6, 0.4, 0.5], k=2, temperature=0.5)["hard_slope"][0]
     0.0
     """
     r = torch.tensor([scores], dtype=torch.float64)
-    last, near = r[0].argsort(descending=True, stable=True)[k - 1 : k + 1].tolist()
+    if not 1 <= k < len(scores):
+        raise ValueError(f"k must be from 1 to {len(scores) - 1}, got {k}")
+    last, near = r[0].argsort(descending=True)[k - 1 : k + 1].tolist()
+    if scores[near] == scores[last]:
+        raise ValueError(f"the near miss must score less than the last chosen, {scores[last]}")
     routers: dict[str, Router] = {
         "hard": HardTopK(k),
         "soft": SoftTopK(float(k), temperature, expansion=len(scores), cut=0),

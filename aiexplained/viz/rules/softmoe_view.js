@@ -227,7 +227,8 @@
 
   function describeNudge({ near, last, k, scores, away: { value: away }, ...args }, found) {
     const far = away ? `${two(Math.abs(away))} ${away < 0 ? "below" : "above"}` : "the same as";
-    const place = away > 0 ? `${far} ${NAMES[last]}, which was chosen before` :
+    const taken = away > 0 || (away === 0 && near < last);
+    const place = taken ? `${far} ${NAMES[last]}, which was chosen before` :
       `${far} ${NAMES[last]}, the last chosen`;
     const gains = ([weight], [own, other]) =>
       `${NAMES[near]} weighs ${exactTwo(weight)} and gains ${exactTwo(own)} for each unit that ` +

@@ -136,6 +136,12 @@ def _check(
             )
     lengths = dict.fromkeys(("weights", "kept", "shares", "hard"), n)
     known = check_first("slide_the_curve", first, lengths)
+    threshold = {"threshold": [first.get("threshold", math.nan)]}
+    known |= check_first("slide_the_curve", threshold, {"threshold": 1})
+    if not np.isin(known["kept"] / known["weights"], (0, 1)).all():
+        raise ValueError(
+            f"slide_the_curve: each kept weight is the weight or 0, got {known['kept'].tolist()}"
+        )
     if abs(known["weights"].sum() - k) > 1e-6 * n:
         raise ValueError(
             f"slide_the_curve: the first weights sum to k = {k}, got {known['weights'].sum()}"
@@ -146,7 +152,7 @@ def _check(
             f"slide_the_curve: {rank} of the first hard weights are not zero, got "
             f"{known['hard'].tolist()}"
         )
-    return known | {"threshold": np.asarray(first["threshold"], dtype=float)}
+    return known
 
 
 def _rank(k: float, n: int) -> int:
@@ -188,7 +194,8 @@ def _first_state(
             "head": np.minimum(8, 40 * shares).tolist(), "letter": _letters(scores),
             "at_soft": [i - 0.2 for i in range(n)], "at_hard": [i + 0.2 for i in range(n)],
         },
-        "threshold_mark": _threshold_mark(float(known["threshold"])),
+        "threshold_mark": _threshold_mark(float(known["threshold"][0])),
+        "threshold_seen": bool(abs(known["threshold"][0]) <= REACH),
         "cut_mark": {"x": [-REACH], "y": [line], "text": [f"cut {two(line)}"]},
         "title": f"k = {two(k)}: all weights sum to {two(weights.sum())}, {sum(runs)} of {n} "
         f"expert{'s run' if sum(runs) != 1 else 's runs'}",
@@ -228,9 +235,10 @@ def _alt(
     def named(values: NDArray[np.float64]) -> str:
         return listed([name for name, value in zip(NAMES, values, strict=False) if value > 0])
 
+    (center,) = known["threshold"].tolist()
     return (
         f"k = {two(k)}, temperature {temperature:g}: the curve is centered on score "
-        f"{two(float(known['threshold']))}, and the weights of all {len(weights)} experts sum to "
+        f"{two(center)}, and the weights of all {len(weights)} experts sum to "
         f"{two(weights.sum())}. {runs} reach{'es' if runs == 1 else ''} the cut at {two(line)} "
         f"and run{'s' if runs == 1 else ''}: {named(kept)}, with {two(kept.sum())} in sum. If k "
         f"grows, {NAMES[most]} gains most, {two(known['shares'][most])} for each unit of k. Hard "
@@ -283,7 +291,7 @@ def _guides(
     """The lines of the threshold and of the cut, with their names."""
     threshold = Span(
         location=state["threshold_mark"]["x"][0], dimension="height", line_dash="dotted",
-        line_width=1.5,
+        line_width=1.5, visible=state["threshold_seen"],
     )  # fmt: skip
     cut = Span(location=state["cut_mark"]["y"][0], dimension="width", line_dash="dashed",
                line_width=1.5)  # fmt: skip

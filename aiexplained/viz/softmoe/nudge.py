@@ -61,6 +61,7 @@ def nudge(
     """
     given = check_scores("nudge", scores, temperature, reach=3)
     near, last = _ranked(given, k)
+    k = int(k)
     away = round(float(given[near] - given[last]), 2)
     if away < -REACH:
         raise ValueError(f"nudge: the near miss is at most {REACH} below the last, got {-away}")
@@ -119,7 +120,8 @@ def _first_state(
     near, last = both
     away = round(float(scores[near] - scores[last]), 2)
     values = {name: column.tolist() for name, column in known.items()}
-    place = f"{two(-away)} below" if away else "the same as"
+    place = f"{two(-away)} below {NAMES[last]}" if away else f"the same as {NAMES[last]}"
+    before = "which was chosen before" if not away and near < last else "the last chosen"
 
     def gains(rule: str) -> str:
         own, other = values[f"{rule}_slope"]
@@ -139,8 +141,8 @@ def _first_state(
         },
         "hard": _title("Hard", near, values["hard"][0], values["hard_slope"][0]),
         "soft": _title("Soft, uncut", near, values["soft"][0], values["soft_slope"][0]),
-        "alt": f"{len(scores)} experts, k = {k}: the near miss {NAMES[near]} scores {place} "
-        f"{NAMES[last]}, the last chosen. Hard top-{k} ({_lower(HOWS[0])}): {gains('hard')} Soft "
+        "alt": f"{len(scores)} experts, k = {k}: the near miss {NAMES[near]} scores {place}, "
+        f"{before}. Hard top-{k} ({_lower(HOWS[0])}): {gains('hard')} Soft "
         f"top-k at temperature {temperature:g}: {gains('soft')}",
     }  # fmt: skip
 

@@ -90,7 +90,7 @@ def check_first(
     """The columns of a first state as arrays.
 
     Raises:
-        ValueError: if a column is missing or has another length.
+        ValueError: if a column is missing, has another length or a number that is not finite.
     """
     missing = [name for name in lengths if name not in first]
     if missing:
@@ -99,4 +99,7 @@ def check_first(
     got = {name: column.shape for name, column in columns.items()}
     if got != {name: (length,) for name, length in lengths.items()}:
         raise ValueError(f"{caller}: columns of the first state need {dict(lengths)}, got {got}")
+    wrong = [name for name, column in columns.items() if not np.isfinite(column).all()]
+    if wrong:
+        raise ValueError(f"{caller}: the first state is finite, but {wrong} are not")
     return columns

@@ -18,13 +18,11 @@ STYLE: Style = {
     "cooled": (PALETTE["warning"], "solid", "x"),
     "ReLU": (PALETTE["sorted"], "solid", "plus"),
     "told": (PALETTE["neutral"], "solid", "star"),
-    "with": (PALETTE["greedy"], "solid", "circle"),
-    "without": (PALETTE["computed"], "solid", "square"),
     "budget 2": (PALETTE["greedy"], "solid", "circle"),
     "budget 1.5": (PALETTE["computed"], "solid", "triangle"),
 }
-"""Routers: hard and soft top-k; soft with learned budgets, with exactly two experts, and cooled as
-in the source; ReLU routing; and one that is told what to run."""
+"""Routers: hard and soft top-k; soft with learned budgets, with exactly two experts, cooled as in
+the source, and with two budgets; ReLU routing; and one that is told what to run."""
 
 curves = partial(draw, style=STYLE)
 """Curves of the page, see :func:`aiexplained.viz.curves.curves`."""
