@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aiexplained.concepts.softmoe.lapsum import (
@@ -61,6 +61,7 @@ temperatures = st.floats(1e-3, 1e3)
 # Weights
 
 
+@settings(deadline=None)
 @given(score_lists, shares, temperatures)
 def test_weights_sum_to_the_budget_whatever_the_scores(scores, share, temperature):
     r = torch.tensor(scores, dtype=torch.float64)
@@ -70,6 +71,7 @@ def test_weights_sum_to_the_budget_whatever_the_scores(scores, share, temperatur
     assert ((weights >= 0) & (weights <= 1)).all()
 
 
+@settings(deadline=None)
 @given(score_lists, shares, temperatures)
 def test_a_higher_score_has_a_higher_weight_and_equal_scores_have_the_same(scores, share, alpha):
     r = torch.tensor(scores, dtype=torch.float64)
