@@ -120,7 +120,20 @@ def test_the_score_of_an_expert_that_was_cut_still_moves_those_that_run():
     assert (grad[kept == 0] < 0).all()
 
 
-@pytest.mark.parametrize(("expansion", "cut"), [(0.0, 1.0), (-2.0, 1.0), (2.0, -0.1)])
+@pytest.mark.parametrize("k", [0.0, -1.0, math.nan])
+def test_the_cut_rejects_budgets_that_are_not_positive(k):
+    with pytest.raises(ValueError, match=f"k must be positive, got {k}"):
+        truncate(torch.ones(2, 3), k)
+
+
+def test_the_balance_loss_rejects_choices_of_other_tokens(without_shape_checks):
+    with pytest.raises(ValueError, match=r"like the scores \(3, 2\), got \(2, 2\)"):
+        load_balance_loss(torch.zeros(3, 2), torch.ones(2, 2, dtype=torch.bool))
+
+
+@pytest.mark.parametrize(
+    ("expansion", "cut"), [(0.0, 1.0), (-2.0, 1.0), (2.0, -0.1), (2.0, math.nan)]
+)
 def test_the_cut_rejects_what_would_keep_nothing_or_mean_nothing(expansion, cut):
     with pytest.raises(ValueError, match=f"got {expansion} and {cut}"):
         truncate(torch.zeros(T, E), 2.0, expansion=expansion, cut=cut)

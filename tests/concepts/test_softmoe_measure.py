@@ -15,9 +15,16 @@ from aiexplained.concepts.softmoe.gradients import (
     measure_nudge,
 )
 from aiexplained.concepts.softmoe.lapsum import laplace_cdf, soft_top_k
-from aiexplained.concepts.softmoe.measure import RULES, correlation, measure_text, measure_tokens
+from aiexplained.concepts.softmoe.measure import (
+    TEXT_RULES,
+    TOKEN_RULES,
+    correlation,
+    measure_number,
+    measure_text,
+    measure_tokens,
+)
 from aiexplained.concepts.softmoe.model import Mixtures
-from aiexplained.concepts.softmoe.routing import CUT, HardTopK
+from aiexplained.concepts.softmoe.routing import CUT, HardTopK, ToldNumber
 from aiexplained.concepts.softmoe.tokens import make_tokens
 
 SHORT = {"steps": 23, "lr": 3e-3, "seed": 0}
@@ -41,7 +48,7 @@ def small_tests():
 
 @pytest.fixture(scope="module")
 def runs(small_tests):
-    return {name: measure_tokens(rule=name, **SHORT) for name in RULES}
+    return {name: measure_tokens(rule=name, **SHORT) for name in TOKEN_RULES}
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +81,7 @@ def test_numbers_by_need_average_to_the_numbers_of_all_tokens(runs):
 
 
 def test_rules_that_fix_how_many_experts_run_run_as_many(runs):
-    fixed = {f"hard, {k}": k for k in (1, 2, 3, 4, 6)} | {"always two": 2, "all": N_EXPERTS}
+    fixed = {f"hard, {k}": k for k in (1, 2, 3, 4)} | {"always two": 2, "all": N_EXPERTS}
     for name, k in fixed.items():
         assert runs[name]["train_experts"] == runs[name]["experts"] == k
         assert runs[name]["by_need"] == [k] * 3
@@ -87,9 +94,11 @@ def test_the_told_model_runs_what_is_needed(runs):
     assert runs["told"]["correlation"] == pytest.approx(1, abs=1e-9)
 
 
-@pytest.mark.parametrize("name", [name for name, rule in RULES.items() if rule.kind == "soft"])
+@pytest.mark.parametrize(
+    "name", [name for name, rule in TOKEN_RULES.items() if rule.kind == "soft"]
+)
 def test_soft_rules_run_at_least_one_expert_and_no_more_than_the_cut_allows(runs, name):
-    rule, run = RULES[name], runs[name]
+    rule, run = TOKEN_RULES[name], runs[name]
     budget = N_LAYERS * (rule.k - 1) + 1 if rule.learned else rule.k
     for experts in (run["train_experts"], run["experts"], *run["by_need"]):
         assert 1 <= experts <= math.ceil(rule.expansion * budget)
@@ -99,7 +108,7 @@ def test_only_learned_budgets_are_told_and_they_share_what_there_is(runs):
     found = {name: run["budgets"] for name, run in runs.items() if run["budgets"]}
     assert list(found) == ["learned budgets"]
     (budgets,) = found.values()
-    assert sum(budgets) == pytest.approx(N_LAYERS * RULES["learned budgets"].k)
+    assert sum(budgets) == pytest.approx(N_LAYERS * TOKEN_RULES["learned budgets"].k)
     assert min(budgets) >= 1
     assert budgets[0] != budgets[1]
 
@@ -111,7 +120,7 @@ def test_a_run_follows_its_seed(runs, name):
 
 
 def test_the_weight_of_the_balance_loss_may_be_another_than_the_rules(runs):
-    same = measure_tokens(rule="hard, 2", balance=RULES["hard, 2"].balance, **SHORT)
+    same = measure_tokens(rule="hard, 2", balance=TOKEN_RULES["hard, 2"].balance, **SHORT)
     assert same == runs["hard, 2"]
     for seed in range(3):
         free, forced = (
@@ -126,7 +135,7 @@ def test_schedules_run_from_before_the_first_step_to_after_the_last(monkeypatch)
 
     def spy(self, step, steps):
         steer(self, step, steps)
-        seen.append((step, steps, self.mixtures[1].router.temperature))
+        seen.append((step, steps, list(self)[1].router.temperature))
 
     monkeypatch.setattr(Mixtures, "steer", spy)
     measure_tokens(rule="as in the source", **SHORT)
@@ -153,7 +162,7 @@ def test_errors_are_measured_on_tokens_that_no_run_was_trained_on(monkeypatch):
 @pytest.mark.parametrize("call", [measure_tokens, measure_text])
 def test_an_unknown_rule_is_named(call):
     options = SHORT if call is measure_tokens else TEXT
-    with pytest.raises(ValueError, match=r"one of hard, 1, .*, told; got 'soft'"):
+    with pytest.raises(ValueError, match=r"one of hard, 1, .*, as in the source.*; got 'soft'"):
         call(rule="soft", **options)
 
 
@@ -167,6 +176,23 @@ def test_the_task_rewards_unequal_numbers_of_experts():
         assert told["loss"] < hard["loss"] < ANSWER_ZERO
 
 
+def test_the_number_can_be_told_without_the_choice():
+    for seed in range(2):
+        told = measure_number(steps=101, lr=3e-3, seed=seed)
+        assert told["experts"] == pytest.approx(2, abs=4 * math.sqrt(2 / 3 / 4099))
+        assert told["loss"] > measure_tokens(rule="told", steps=101, lr=3e-3, seed=seed)["loss"]
+    assert measure_number(steps=101, lr=3e-3, seed=1) == told
+
+
+def test_each_token_runs_the_number_that_it_is_told():
+    logits = torch.tensor([[0.1, 0.3, 0.2], [1.0, 2.0, 3.0], [0.0, 0.0, 1.0]])
+    weights = ToldNumber(torch.tensor([1, 3, 2]))(logits)
+    assert weights.count_nonzero(dim=-1).tolist() == [1, 3, 2]
+    assert torch.equal(weights[0], logits[0].softmax(-1) * torch.tensor([0.0, 1.0, 0.0]))
+    with pytest.raises(ValueError, match=r"ToldNumber.counts must be \[N\] .* got \(2,\)"):
+        ToldNumber(torch.tensor([1, 2]))(logits)
+
+
 # Text
 
 
@@ -177,10 +203,10 @@ def test_text_is_measured_and_the_budgets_leave_a_trace(text):
     }  # fmt: skip
     assert text["trace_steps"] == list(range(8))
     assert len(text["trace"]) == 8
-    assert text["trace"][0] == [2, 2]
+    assert text["trace"][0] == [TEXT_RULES["learned budgets"].k] * 2
     assert text["trace"][-1] == text["budgets"]
     assert text["trace"][1] != text["trace"][-1]
-    assert all(sum(budgets) == pytest.approx(4) for budgets in text["trace"])
+    assert all(sum(budgets) == pytest.approx(3) for budgets in text["trace"])
     assert text["experts"] == pytest.approx(np.mean(text["by_layer"]), rel=1e-5)
     assert min(text["by_kind"].values()) <= text["experts"] <= max(text["by_kind"].values())
 
@@ -200,8 +226,6 @@ def test_a_run_on_text_follows_its_seed_and_its_rule(text):
     assert hard["budgets"] is None
     assert hard["parameters"] == text["parameters"] - N_LAYERS
     assert "trace" not in hard
-    with pytest.raises(ValueError, match=r"Told.needed must be \[N, E\] .* got None"):
-        measure_text(rule="told", **TEXT)
 
 
 def test_a_character_is_of_one_kind():
@@ -308,3 +332,16 @@ def test_nudging_a_near_miss_moves_both_soft_weights_and_not_its_own_hard_one(k,
     gap = SCORES[last] - SCORES[near]
     assert weights(gap - h)["hard"][near] == 0 < weights(gap - h)["hard"][last]
     assert weights(gap + h)["hard"][last] == 0 < weights(gap + h)["hard"][near]
+
+
+@pytest.mark.parametrize(
+    ("scores", "k", "message"),
+    [
+        ([1.0, 0.0], 2, "k must be from 1 to 1, got 2"),
+        ([1.0, 0.0], 0, "k must be from 1 to 1, got 0"),
+        ([1.0, 0.5, 0.5], 2, "must score less than the last chosen, 0.5"),
+    ],
+)
+def test_a_near_miss_must_be_one(scores, k, message):
+    with pytest.raises(ValueError, match=message):
+        measure_nudge(scores, k=k, temperature=1.0)

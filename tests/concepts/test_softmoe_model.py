@@ -106,7 +106,7 @@ def test_a_rule_names_what_it_does_not_know():
 def test_models_of_all_rules_start_from_the_same_weights():
     first, *others = (dict(TokenModel(rule, seed=3).named_parameters()) for rule in RULES.values())
     for other in others:
-        assert set(other) - set(first) <= {"experts.budgets.eta"}
+        assert set(other) - set(first) <= {"mixtures.budgets.eta"}
         assert all(torch.equal(other[name], weight) for name, weight in first.items())
     seeded = dict(TokenModel(RULES["hard"], seed=4).named_parameters())
     assert not any(torch.equal(seeded[name], weight) for name, weight in first.items())
@@ -127,7 +127,7 @@ def test_a_token_is_treated_alone_as_among_others(name):
 def test_the_told_model_runs_the_experts_of_the_maps_that_are_needed():
     model, tokens = TokenModel(Rule(kind="told"), seed=0), draw(101)
     model(tokens.inputs)
-    for routing in model.experts.routings:
+    for routing in model.mixtures.routings:
         assert torch.equal(routing.weights, bits_of(tokens).float())
         assert torch.equal(routing.active_experts, tokens.needs.float())
 
@@ -149,7 +149,7 @@ def test_experts_that_choose_their_tokens_would_be_caught():
         chosen = scores.topk(len(scores) // 3, dim=0).indices
         return torch.zeros_like(scores).scatter_(0, chosen, 1.0)
 
-    for mixture in model.experts.mixtures:
+    for mixture in model.mixtures:
         mixture.router = choose_tokens
     before, now = model(ids), 2 * T // 3
     ids[:, now:] = (ids[:, now:] + 1) % V
@@ -168,32 +168,32 @@ def test_characters_one_at_a_time_give_the_logits_of_all_at_once(name):
 def test_a_transformer_runs_the_experts_of_its_mixtures_and_counts_them():
     model = make_transformer(RULES["hard"])
     with pytest.raises(RuntimeError, match="no pass has been made yet"):
-        model.experts.active_experts()
+        model.mixtures.active_experts()
     model(make_ids()).square().sum().backward()
-    assert model.experts.active_experts().tolist() == [2, 2]
-    assert all(mixture.experts.up.grad.abs().max() > 0 for mixture in model.experts.mixtures)
-    assert [len(routing.logits) for routing in model.experts.routings] == [B * T] * 2
+    assert model.mixtures.active_experts().tolist() == [2, 2]
+    assert all(mixture.experts.up.grad.abs().max() > 0 for mixture in model.mixtures)
+    assert [len(routing.logits) for routing in model.mixtures.routings] == [B * T] * 2
 
 
 def test_losses_of_all_layers_reach_the_learned_budgets():
     model = make_transformer(RULES["learned"])
     model(make_ids()).square().sum().backward()
-    grad = model.experts.budgets.eta.grad
+    grad = model.mixtures.budgets.eta.grad
     assert grad.abs().min() > 0
     # A softmax competes: what one layer wins the other loses.
     assert grad.sum().item() == pytest.approx(0, abs=1e-12 * grad.abs().max().item())
     assert [name for name, _ in model.named_parameters() if "eta" in name] == [
-        "experts.budgets.eta"
+        "mixtures.budgets.eta"
     ]
 
 
 def test_each_layer_spends_its_own_budget():
     model = make_transformer(Rule(kind="soft", k=2, learned=True, expansion=E, cut=0))
-    model.experts.budgets.eta.data = torch.tensor([1.0, -0.5], dtype=torch.float64)
+    model.mixtures.budgets.eta.data = torch.tensor([1.0, -0.5], dtype=torch.float64)
     model(make_ids())
-    budgets = model.experts.budgets()
+    budgets = model.mixtures.budgets()
     assert budgets[0] > budgets[1] + 0.5
-    for routing, budget in zip(model.experts.routings, budgets, strict=True):
+    for routing, budget in zip(model.mixtures.routings, budgets, strict=True):
         torch.testing.assert_close(routing.weights.sum(dim=-1), budget.expand(B * T))
 
 
@@ -203,7 +203,7 @@ def test_each_layer_spends_its_own_budget():
 def make_mixtures(rule):
     mixtures = Mixtures(rule, 2, E, 5, 3, seed=0).double()
     x = torch.randn(43, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    for mixture in mixtures.mixtures:
+    for mixture in mixtures:
         mixture(x)
     return mixtures
 
@@ -220,7 +220,7 @@ def test_the_balance_of_every_layer_is_added_with_the_rules_weight(name):
 def test_relu_routers_add_a_penalty_of_weights_by_how_often_each_expert_ran():
     mixtures = make_mixtures(RULES["relu"])
     expected = 0
-    for mixture, routing in zip(mixtures.mixtures, mixtures.routings, strict=True):
+    for mixture, routing in zip(mixtures, mixtures.routings, strict=True):
         runs = [int(routing.active[:, e].sum()) for e in range(E)]
         sums = [float(routing.weights[:, e].detach().sum()) for e in range(E)]
         share = [E * n / sum(runs) for n in runs]
@@ -235,18 +235,39 @@ def test_temperatures_follow_the_schedule():
     for step in (0, 1, 7, 13, 14):
         mixtures.steer(step, 13)
         expected = anneal(step, steps=13, start=3.0, end=0.5)
-        assert [mixture.router.temperature for mixture in mixtures.mixtures] == [expected] * 2
+        assert [mixture.router.temperature for mixture in mixtures] == [expected] * 2
     hard = make_mixtures(RULES["hard"])
     hard.steer(3, 13)
-    assert not any(isinstance(mixture.router, SoftTopK) for mixture in hard.mixtures)
+    assert not any(isinstance(mixture.router, SoftTopK) for mixture in hard)
 
 
 def test_the_penalty_of_relu_routers_moves_with_the_experts_that_ran():
     for target, factor in ((0.5, 1.2), (6.5, 1 / 1.2)):
         mixtures = make_mixtures(Rule(kind="relu", k=target))
-        start = [mixture.router.penalty for mixture in mixtures.mixtures]
+        start = [mixture.router.penalty for mixture in mixtures]
         mixtures.steer(0, 13)
-        assert [mixture.router.penalty for mixture in mixtures.mixtures] == start
+        assert [mixture.router.penalty for mixture in mixtures] == start
         mixtures.steer(1, 13)
-        moved = [mixture.router.penalty for mixture in mixtures.mixtures]
+        moved = [mixture.router.penalty for mixture in mixtures]
         assert moved == pytest.approx([factor * penalty for penalty in start], rel=1e-12)
+
+
+def test_hard_rules_take_whole_numbers():
+    with pytest.raises(ValueError, match=r"hard top-k takes a whole k, got 1\.5"):
+        Rule(kind="hard", k=1.5)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_no_two_parts_of_a_model_start_alike(seed):
+    rule = Rule(kind="hard")
+    config = TransformerConfig(
+        d_model=96, d_ff=32, n_layers=3, n_heads=4, n_kv_heads=4, head_dim=24, vocab_size=63
+    )
+    models = (MoETransformer(rule, config, n_experts=8, seed=seed), TokenModel(rule, seed=seed))
+    for model in models:
+        matrices = [p.detach().flatten() for p in model.parameters() if p.ndim > 1]
+        for i, one in enumerate(matrices):
+            for other in matrices[:i]:
+                n = min(len(one), len(other))
+                angle = torch.cosine_similarity(one[:n], other[:n], dim=0).abs().item()
+                assert angle < 6 / math.sqrt(n)  # six standard deviations of unrelated vectors

@@ -44,12 +44,10 @@ STUDIES = (
         _runs(
             (
                 "hard, 1", "hard, 2, renormalized", "hard, 3, renormalized", "soft, 1",
-                "soft, 1.5", "soft, 2",
+                "soft, 1.5", "soft, 2", "always two", "as in the source",
             ),
             _TEXT,
-            (0, 1, 2, 3),
-        )
-        + _runs(("hard, 4, renormalized", *_SOFT), _TEXT),
+        ),
     ),
     Study(
         "depth",

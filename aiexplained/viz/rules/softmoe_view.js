@@ -221,7 +221,7 @@
 
   function headNudge(rule, { near }, weight, slope) {
     const exact = slope === 0 ? "exactly " : "";
-    return `${rule}: near miss ${NAMES[near]} weighs ${exactTwo(weight)}, its slope is ${exact}` +
+    return `${rule}: ${NAMES[near]} weighs ${exactTwo(weight)}, its slope is ${exact}` +
       exactTwo(slope);
   }
 

@@ -138,13 +138,13 @@ def _check(
     known = check_first("slide_the_curve", first, lengths)
     threshold = {"threshold": [first.get("threshold", math.nan)]}
     known |= check_first("slide_the_curve", threshold, {"threshold": 1})
-    if not np.isin(known["kept"] / known["weights"], (0, 1)).all():
-        raise ValueError(
-            f"slide_the_curve: each kept weight is the weight or 0, got {known['kept'].tolist()}"
-        )
     if abs(known["weights"].sum() - k) > 1e-6 * n:
         raise ValueError(
             f"slide_the_curve: the first weights sum to k = {k}, got {known['weights'].sum()}"
+        )
+    if not np.isin(known["kept"] / known["weights"], (0, 1)).all():
+        raise ValueError(
+            f"slide_the_curve: each kept weight is the weight or 0, got {known['kept'].tolist()}"
         )
     rank = _rank(k, n)
     if np.count_nonzero(known["hard"]) != rank:

@@ -156,8 +156,7 @@ def _slopes(both: tuple[int, int], slopes: Sequence[float]) -> str:
 def _title(rule: str, near: int, weight: float, slope: float) -> str:
     exact = "exactly " if slope == 0 else ""
     return (
-        f"{rule}: near miss {NAMES[near]} weighs {exact_two(weight)}, its slope is {exact}"
-        f"{exact_two(slope)}"
+        f"{rule}: {NAMES[near]} weighs {exact_two(weight)}, its slope is {exact}{exact_two(slope)}"
     )
 
 
