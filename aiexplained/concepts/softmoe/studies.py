@@ -10,6 +10,9 @@ _MEASURE = "aiexplained.concepts.softmoe.measure"
 _TOKENS = {"steps": 1800, "lr": 1.2e-2}
 _TEXT = {"n_layers": 4, "d_model": 96, "steps": 800, "lr": 3e-3}
 _DEEP = {"n_layers": 10, "d_model": 48, "steps": 600, "lr": 3e-3}
+_COMPARED = (
+    "hard, 1", "hard, 2, renormalized", "hard, 3, renormalized", "soft, 1", "soft, 1.5", "soft, 2",
+)  # fmt: skip
 _SOFT = ("learned budgets", "always two", "as in the source")
 _SEEDS = (0, 1, 2)
 
@@ -41,13 +44,7 @@ STUDIES = (
     Study(
         "text",
         f"{_MEASURE}:measure_text",
-        _runs(
-            (
-                "hard, 1", "hard, 2, renormalized", "hard, 3, renormalized", "soft, 1",
-                "soft, 1.5", "soft, 2", "always two", "as in the source",
-            ),
-            _TEXT,
-        ),
+        _runs(_COMPARED, _TEXT, (0, 1, 2, 3, 4)) + _runs(("always two", "as in the source"), _TEXT),
     ),
     Study(
         "depth",
