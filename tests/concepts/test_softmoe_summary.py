@@ -162,3 +162,19 @@ def test_without_the_balance_loss_one_expert_takes_more():
     kept, free = (softmoe.by_rule(load("softmoe", name), "busiest") for name in ("text", "balance"))
     for rule in ("hard, 2, renormalized", "soft, 1.5"):
         assert min(free[rule]) > max(kept[rule])
+
+
+def test_most_runs_on_text_save_experts_and_all_gain_at_equal_experts():
+    runs, soft = load("softmoe", "text"), ["soft, 1", "soft, 1.5", "soft, 2"]
+    saved = softmoe.savings(runs, soft, "in training", baseline="hard, 2, renormalized")
+    assert sum(x < -20 for x in saved) == 4
+    assert len(saved) == 5
+    assert max(softmoe.gains(runs, soft, "in training")) < 0
+
+
+def test_weights_matter_in_the_task_and_the_number_hardly_does_to_hard_top_k():
+    losses = softmoe.by_rule(load("softmoe", "tokens"), "loss")
+    told = [entry["result"]["loss"] for entry in load("softmoe", "number")]
+    assert max(losses["always two"]) < min(losses["hard, 2"])
+    assert max(losses["soft, 3"]) < min(losses["always two"])
+    assert sum(losses["always two"]) < sum(told) < sum(losses["hard, 2"])

@@ -176,8 +176,8 @@ CONCEPT = Concept(
             digits=0,
             study="text",
             why=(
-                "On the mean of runs that differ widely. With the source's temperatures and cut "
-                "it loses here."
+                "In four of five runs by about a quarter, in one not at all. With the source's "
+                "temperatures and cut it loses here."
             ),
         ),
         Claim(
@@ -194,7 +194,7 @@ CONCEPT = Concept(
             direction_zero=0,
             digits=0,
             study="tokens",
-            why="More than reported: the task was made so that tokens differ.",
+            why="A task made so that tokens differ; it cannot tell what a language model saves.",
         ),
         Claim(
             id="from-its-table",
