@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Browser, Locator, Page, expect
 
 from aiexplained import viz
+from aiexplained.viz.assets import rule_file
 from aiexplained.viz.html import figure_html
 
 
@@ -53,6 +54,15 @@ def title_of(figure: viz.Explorable) -> str:
     """The title that follows the controls, in the first state."""
     ((text,),) = (source["title"] for source in sources_with(figure, "title"))
     return text
+
+
+def page_with_rules(browser: Browser, *names: str) -> Iterator[Page]:
+    """A page that has loaded these scripts of ``viz/rules`` and nothing else; then closes it."""
+    page = browser.new_page()
+    for name in names:
+        page.add_script_tag(path=rule_file(name))
+    yield page
+    page.close()
 
 
 def write_figures(site: Path, name: str, figures: Iterable[viz.Explorable]) -> None:

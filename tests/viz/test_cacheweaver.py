@@ -4,11 +4,11 @@ import dataclasses
 
 import numpy as np
 import pytest
+from figuredata import page_with_rules
 
 from aiexplained.concepts import cacheweaver as cw
 from aiexplained.data import traces
 from aiexplained.viz import cacheweaver as figures
-from aiexplained.viz.assets import rule_file
 from aiexplained.viz.cacheweaver.weaving import LENGTHS, NAMES, SCENES
 
 ENGINES = (
@@ -36,12 +36,7 @@ TRACES = {
 
 @pytest.fixture(scope="module")
 def rule(browser):
-    """A page that has loaded the scripts and nothing else."""
-    page = browser.new_page()
-    for name in ("cacheweaver", "cacheweaver_view"):
-        page.add_script_tag(path=rule_file(name))
-    yield page
-    page.close()
+    yield from page_with_rules(browser, "cacheweaver", "cacheweaver_view")
 
 
 @pytest.mark.browser

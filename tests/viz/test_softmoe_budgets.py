@@ -9,7 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from figuredata import attributes_of, drawn_figures, numbers, sources_with, write_figures
+from figuredata import (
+    attributes_of,
+    drawn_figures,
+    numbers,
+    page_with_rules,
+    sources_with,
+    write_figures,
+)
 from playwright.sync_api import Browser, Page, expect
 
 from aiexplained import viz
@@ -35,12 +42,7 @@ def package_budgets(etas: Any, mean: float) -> list[float]:
 
 @pytest.fixture(scope="module")
 def rules(browser: Browser) -> Iterator[Page]:
-    """A page that has loaded the scripts and nothing else."""
-    page = browser.new_page()
-    for name in (budgets.RULE, journey.RULE):
-        page.add_script_tag(path=rule_file(name))
-    yield page
-    page.close()
+    yield from page_with_rules(browser, budgets.RULE, journey.RULE)
 
 
 def browser_budgets(page: Page, etas: Any, mean: float) -> list[float]:

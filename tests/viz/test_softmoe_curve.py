@@ -6,10 +6,9 @@ import re
 
 import numpy as np
 import pytest
-from figuredata import attributes_of, drawn_figures, sources_with, write_figures
+from figuredata import attributes_of, drawn_figures, page_with_rules, sources_with, write_figures
 
 from aiexplained.concepts.softmoe.gradients import measure_curve
-from aiexplained.viz.assets import rule_file
 from aiexplained.viz.softmoe import slide_the_curve
 from aiexplained.viz.softmoe.curve import EXPANSION, GAIN, NONE, REACH, RESTS, RUNS
 from aiexplained.viz.softmoe.shown import NAMES, RULES, TEMPERATURES
@@ -29,12 +28,7 @@ def make_figure(scores=SCORES, *, k=2.0, temperature=0.5, cut=1.8, **changes):
 
 @pytest.fixture(scope="module")
 def rule(browser):
-    """A page that has loaded the scripts and nothing else."""
-    page = browser.new_page()
-    for name in RULES:
-        page.add_script_tag(path=rule_file(name))
-    yield page
-    page.close()
+    yield from page_with_rules(browser, *RULES)
 
 
 @pytest.fixture

@@ -6,11 +6,10 @@ import math
 import numpy as np
 import pytest
 import torch
-from figuredata import attributes_of, drawn_figures, sources_with, write_figures
+from figuredata import attributes_of, drawn_figures, page_with_rules, sources_with, write_figures
 
 from aiexplained.concepts.softmoe.lapsum import soft_top_k
 from aiexplained.concepts.softmoe.routing import HardTopK
-from aiexplained.viz.assets import rule_file
 from aiexplained.viz.softmoe import nudge
 from aiexplained.viz.softmoe.nudge import HOWS
 from aiexplained.viz.softmoe.shown import RULES, TEMPERATURES
@@ -42,12 +41,7 @@ def make_figure(scores=SCORES, *, k=K, temperature=0.5, **changes):
 
 @pytest.fixture(scope="module")
 def rule(browser):
-    """A page that has loaded the scripts and nothing else."""
-    page = browser.new_page()
-    for name in RULES:
-        page.add_script_tag(path=rule_file(name))
-    yield page
-    page.close()
+    yield from page_with_rules(browser, *RULES)
 
 
 @pytest.fixture

@@ -8,12 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from figuredata import drawn_figures, numbers, sources_with, write_figures
+from figuredata import drawn_figures, numbers, page_with_rules, sources_with, write_figures
 from playwright.sync_api import Browser, Page, expect
 
 from aiexplained import viz
 from aiexplained.viz import ternary_mamba as figures
-from aiexplained.viz.assets import rule_file
 from aiexplained.viz.explorable import PAGE_WIDTH, PHONE_WIDTH
 from aiexplained.viz.ternary_mamba import drift, weight_budget
 
@@ -104,11 +103,7 @@ def test_four_runs_of_a_large_patch_fit_the_page() -> None:
 
 @pytest.fixture(scope="module")
 def rule(browser: Browser) -> Iterator[Page]:
-    """A page that has loaded the script and nothing else."""
-    page = browser.new_page()
-    page.add_script_tag(path=rule_file(drift.RULE))
-    yield page
-    page.close()
+    yield from page_with_rules(browser, drift.RULE)
 
 
 def draw_in_browser(rule: Page, run: int, at: int, codes: Any) -> dict[str, Any]:
