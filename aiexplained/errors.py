@@ -13,6 +13,10 @@ class CorpusUnavailable(AIExplainedError):
     """A text was asked for and is not on this machine; the message says how to get it."""
 
 
+class OutOfBlocks(AIExplainedError, RuntimeError):
+    """An engine has fewer free blocks of keys and values than a sequence needs now."""
+
+
 class RecordError(AIExplainedError, ValueError):
     """A recorded result is missing, malformed or made with another schema."""
 

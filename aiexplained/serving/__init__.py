@@ -1,5 +1,64 @@
-"""CPU model of an inference engine: caches and schedulers, no torch."""
+"""CPU model of an inference engine: caches, schedulers, routers and time. No torch."""
 
-from aiexplained.serving.block_cache import BlockCache, block_hashes
+from aiexplained.serving.block_cache import BlockCache, block_hashes, extend_hashes
+from aiexplained.serving.block_pool import BlockPool
+from aiexplained.serving.latency import (
+    SLO,
+    attainment,
+    goodput_rps,
+    percentile,
+)
+from aiexplained.serving.requests import Request, poisson_requests
+from aiexplained.serving.routing import (
+    CircuitBreaker,
+    LeastLoaded,
+    Retries,
+    RoutingPolicy,
+    WorkerLoad,
+)
+from aiexplained.serving.scheduler import EngineConfig, Piece, Plan, Scheduler, SequenceState
+from aiexplained.serving.simulator import (
+    Failure,
+    Fleet,
+    Link,
+    Run,
+    Served,
+    Span,
+    Transfer,
+    made_up_token,
+    simulate,
+)
+from aiexplained.serving.step_cost import StepCost
 
-__all__ = ["BlockCache", "block_hashes"]
+__all__ = [
+    "SLO",
+    "BlockCache",
+    "BlockPool",
+    "CircuitBreaker",
+    "EngineConfig",
+    "Failure",
+    "Fleet",
+    "LeastLoaded",
+    "Link",
+    "Piece",
+    "Plan",
+    "Request",
+    "Retries",
+    "RoutingPolicy",
+    "Run",
+    "Scheduler",
+    "SequenceState",
+    "Served",
+    "Span",
+    "StepCost",
+    "Transfer",
+    "WorkerLoad",
+    "attainment",
+    "block_hashes",
+    "extend_hashes",
+    "goodput_rps",
+    "made_up_token",
+    "percentile",
+    "poisson_requests",
+    "simulate",
+]

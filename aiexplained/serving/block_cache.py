@@ -47,6 +47,29 @@ def block_hashes(tokens: Tokens, *, block_size: int = 16) -> list[bytes]:
     return digests
 
 
+def extend_hashes(hashes: list[bytes], tokens: Tokens, *, block_size: int = 16) -> None:
+    """Append the chained hashes of the full blocks that follow, in place.
+
+    Args:
+        hashes: Of the blocks before, from :func:`block_hashes` or this function.
+        tokens: Token ids from the end of those blocks on.
+        block_size: Tokens a block, at least 1.
+
+    >>> hashes = block_hashes(range(4), block_size=2)
+    >>> extend_hashes(hashes, [4, 5, 6], block_size=2)
+    >>> hashes == block_hashes(range(7), block_size=2)
+    True
+    """
+    if block_size < 1:
+        raise ValueError(f"block_size must be at least 1, got {block_size}")
+    data = np.asarray(tokens, dtype=np.int64).tobytes()
+    step = 8 * block_size
+    digest = hashes[-1] if hashes else b""
+    for start in range(0, len(data) - step + 1, step):
+        digest = _chain(digest, data[start : start + step])
+        hashes.append(digest)
+
+
 def _chain(parent: bytes, tokens: bytes) -> bytes:
     return hashlib.blake2b(parent + tokens, digest_size=DIGEST_BYTES).digest()
 
