@@ -9,6 +9,7 @@ from aiexplained.lm.byte_classifier import (
 from aiexplained.lm.fit import fit, mean_loss, next_token_loss, sample_windows
 from aiexplained.lm.generate import generate, next_token, nucleus_probabilities
 from aiexplained.lm.kv_cache import KVCache
+from aiexplained.lm.paged import PagedCache, Segment, paged_logits
 from aiexplained.lm.score import log_likelihood, perplexity
 from aiexplained.lm.tokenizer import (
     Tokenizer,
@@ -23,6 +24,8 @@ __all__ = [
     "ByteClassifier",
     "ByteClassifierConfig",
     "KVCache",
+    "PagedCache",
+    "Segment",
     "Tokenizer",
     "Transformer",
     "TransformerConfig",
@@ -38,6 +41,7 @@ __all__ = [
     "next_token",
     "next_token_loss",
     "nucleus_probabilities",
+    "paged_logits",
     "perplexity",
     "sample_windows",
     "selective_scan",

@@ -16,8 +16,9 @@ from typing import Self
 class StepCost:
     """Seconds of one step of an engine.
 
-    ``overhead + max(tokens * token + pairs * pair, weights + kv_tokens * kv_token)``, where a pair
-    is a token and one that it attends to.
+    ``overhead + writing * sequence + max(tokens * token + pairs * pair, weights + kv_tokens *
+    kv_token)``, where a pair is a token and one that it attends to, and ``writing`` counts the
+    sequences that write.
 
     Args:
         overhead_s: Paid by every step.
@@ -25,6 +26,7 @@ class StepCost:
         pair_s: Arithmetic of attention, for one pair.
         weights_s: Fetching all weights once.
         kv_token_s: Fetching the keys and values of one token.
+        sequence_s: Paid for each sequence that writes, on top.
 
     >>> cost = StepCost(overhead_s=0.0, token_s=0.001, pair_s=0.0, weights_s=0.02, kv_token_s=1e-5)
     >>> cost.seconds(prefill=[(0, 100)], decode_contexts=[])
@@ -38,6 +40,7 @@ class StepCost:
     pair_s: float = 0.0
     weights_s: float = 0.006
     kv_token_s: float = 14e-9
+    sequence_s: float = 0.0
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -55,18 +58,19 @@ class StepCost:
             prefill: Tokens that a piece of a prompt follows, and tokens of the piece.
             decode_contexts: For each sequence that writes, the tokens that it attends to.
         """
-        tokens = pairs = kv_tokens = 0
+        tokens = pairs = kv_tokens = writing = 0
         for start, count in prefill:
             tokens += count
             pairs += count * start + count * (count + 1) // 2
             kv_tokens += start
         for context in decode_contexts:
             tokens += 1
+            writing += 1
             pairs += context
             kv_tokens += context
         arithmetic = tokens * self.token_s + pairs * self.pair_s
         memory = self.weights_s + kv_tokens * self.kv_token_s
-        return self.overhead_s + max(arithmetic, memory)
+        return self.overhead_s + writing * self.sequence_s + max(arithmetic, memory)
 
     @classmethod
     def of_hardware(
