@@ -1,7 +1,8 @@
 """One engine as a process: it runs a model, and moves blocks to and from other engines.
 
 Control goes through a pipe to the router's process; keys and values go straight from engine to
-engine, by ``torch.distributed``. A thread for each neighbor moves blocks while the model runs.
+engine, by ``torch.distributed``. One thread listens to the router and one for each neighbor moves
+blocks, so that a transfer need not wait for the model.
 """
 
 from __future__ import annotations
@@ -11,9 +12,9 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
-from multiprocessing import Pipe
-from multiprocessing.connection import Connection, wait
-from threading import Lock
+from multiprocessing.connection import Connection
+from queue import SimpleQueue
+from threading import Thread
 from typing import Any
 
 import torch
@@ -60,7 +61,7 @@ def run_worker(setup: WorkerSetup, router: Connection) -> None:
     router.send(("ready",))
     try:
         worker.serve()
-    except (EOFError, BrokenPipeError, ConnectionResetError):
+    except (BrokenPipeError, ConnectionResetError):
         pass  # the router is gone: nobody is left to serve
     finally:
         worker.close()
@@ -89,35 +90,40 @@ class Worker:
         self.moving: list[Future[None]] = []
         self.first_tokens: dict[int, int] = {}
         self.held: dict[int, int] = {}
-        self.moved, self._moved = Pipe(duplex=False)
-        self._lock = Lock()
+        self.inbox: SimpleQueue[tuple[Any, ...]] = SimpleQueue()
+        Thread(target=self.listen, daemon=True).start()
+
+    def listen(self) -> None:
+        """In a thread: start transfers at once, leave all else to the loop."""
+        kind = ""
+        while kind != "stop":
+            try:
+                kind, *args = self.router.recv()
+            except (EOFError, ConnectionResetError):
+                kind, args = "stop", []  # the router is gone: nobody is left to serve
+            if kind in ("send", "receive"):
+                getattr(self, f"on_{kind}")(*args)
+            else:
+                self.inbox.put((kind, *args))
 
     def serve(self) -> None:
-        """Alternate between messages and steps."""
-        while self.listen():
+        """Alternate between messages and steps, until told to stop."""
+        idle = True
+        while True:
+            while idle or not self.inbox.empty():
+                kind, *args = self.inbox.get()
+                if kind == "stop":
+                    return
+                getattr(self, f"on_{kind}")(*args)
+                idle = False
             plan = self.scheduler.schedule(time.perf_counter())
             for sequence in plan.fetch:
                 skipped = sequence.cached // self.setup.engine.block_size
                 n_blocks = len(sequence.blocks) - skipped
                 self.router.send(("wants", sequence.id, n_blocks, skipped))
-            if plan.is_empty:
-                wait([self.router, self.moved])
-            else:
+            idle = plan.is_empty
+            if not idle:
                 self.step(plan)
-
-    def listen(self) -> bool:
-        """Act on all messages, from the router and from threads that moved blocks.
-
-        Returns:
-            Whether to go on.
-        """
-        for channel in (self.router, self.moved):
-            while channel.poll():
-                kind, *args = channel.recv()
-                if kind == "stop":
-                    return False
-                getattr(self, f"on_{kind}")(*args)
-        return True
 
     def on_add(self, sequence: SequenceState, first_token: int | None) -> None:
         """Queue a sequence; with a first token, its blocks come from another engine."""
@@ -188,9 +194,9 @@ class Worker:
         try:
             dist.send(self.cache.read(blocks), target)
         except RuntimeError:
-            self.report("broken", sequence_id)
+            self.inbox.put(("broken", sequence_id))
         else:
-            self.report("sent", sequence_id)
+            self.inbox.put(("sent", sequence_id))
 
     def pull(self, sequence_id: int, source: int, blocks: Sequence[int]) -> None:
         """In a thread: receive the contents of blocks and put them in their place."""
@@ -199,15 +205,10 @@ class Worker:
         try:
             dist.recv(staging, source)
         except RuntimeError:
-            self.report("broken", sequence_id)
+            self.inbox.put(("broken", sequence_id))
         else:
             self.cache.write(blocks, staging)
-            self.report("received", sequence_id, start, time.perf_counter())
-
-    def report(self, *message: Any) -> None:
-        """From a thread to the loop."""
-        with self._lock:
-            self._moved.send(message)
+            self.inbox.put(("received", sequence_id, start, time.perf_counter()))
 
     def step(self, plan: Plan) -> None:
         """Run the model over one step's tokens and report what came out."""
