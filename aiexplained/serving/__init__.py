@@ -8,9 +8,19 @@ from aiexplained.serving.latency import (
     goodput_rps,
     percentile,
 )
-from aiexplained.serving.requests import Request, poisson_requests
+from aiexplained.serving.policies import (
+    CacheAware,
+    PowerOfTwo,
+    PrefixHash,
+    RandomChoice,
+    RoundRobin,
+    Sticky,
+)
+from aiexplained.serving.radix_tree import RadixTree
+from aiexplained.serving.requests import Request, conversation_requests, poisson_requests
 from aiexplained.serving.routing import (
     CircuitBreaker,
+    Decision,
     LeastLoaded,
     Retries,
     RoutingPolicy,
@@ -34,7 +44,9 @@ __all__ = [
     "SLO",
     "BlockCache",
     "BlockPool",
+    "CacheAware",
     "CircuitBreaker",
+    "Decision",
     "EngineConfig",
     "Failure",
     "Fleet",
@@ -42,8 +54,13 @@ __all__ = [
     "Link",
     "Piece",
     "Plan",
+    "PowerOfTwo",
+    "PrefixHash",
+    "RadixTree",
+    "RandomChoice",
     "Request",
     "Retries",
+    "RoundRobin",
     "RoutingPolicy",
     "Run",
     "Scheduler",
@@ -51,10 +68,12 @@ __all__ = [
     "Served",
     "Span",
     "StepCost",
+    "Sticky",
     "Transfer",
     "WorkerLoad",
     "attainment",
     "block_hashes",
+    "conversation_requests",
     "extend_hashes",
     "goodput_rps",
     "made_up_token",
