@@ -21,6 +21,7 @@ from aiexplained.serving.requests import Request, conversation_requests, poisson
 from aiexplained.serving.routing import (
     CircuitBreaker,
     Decision,
+    ExplainedPolicy,
     LeastLoaded,
     Retries,
     RoutingPolicy,
@@ -48,6 +49,7 @@ __all__ = [
     "CircuitBreaker",
     "Decision",
     "EngineConfig",
+    "ExplainedPolicy",
     "Failure",
     "Fleet",
     "LeastLoaded",
