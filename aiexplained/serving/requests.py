@@ -74,3 +74,84 @@ def poisson_requests(
         )
         for i in range(n)
     ]
+
+
+def conversation_requests(
+    n_sessions: int,
+    turns: int,
+    *,
+    session_rate_rps: float,
+    think_s: float,
+    system_tokens: int,
+    question_tokens: int,
+    output_tokens: int,
+    seed: int,
+    n_system_prompts: int = 3,
+    shortest: float = 0.8,
+    vocab_size: int = 32_000,
+) -> list[Request]:
+    """Conversations: each prompt repeats all that was said before and adds a question.
+
+    The answers inside later prompts are drawn, not those that an engine writes. A question comes
+    at its time even where the answer before it is late.
+
+    Args:
+        n_sessions: Conversations, at least 1.
+        turns: Questions of each, at least 1.
+        session_rate_rps: Mean number of conversations that begin in a second; the times between
+            them are exponential.
+        think_s: Mean time between two questions; half of it is fixed, half exponential.
+        system_tokens: Tokens of each system prompt, which opens a conversation.
+        question_tokens: Longest question.
+        output_tokens: Longest answer.
+        seed: Of tokens, times and lengths.
+        n_system_prompts: System prompts, of which a conversation draws one.
+        shortest: Lengths are uniform from this share of the longest to the longest.
+        vocab_size: Tokens are drawn from so many.
+
+    Returns:
+        Requests by arrival, numbered in that order; ``session`` is the conversation.
+
+    Raises:
+        ValueError: if an argument is out of range.
+
+    >>> talk = conversation_requests(
+    ...     1, 2, session_rate_rps=1, think_s=5, system_tokens=4, question_tokens=3,
+    ...     output_tokens=2, seed=0, shortest=1,
+    ... )
+    >>> [len(request.prompt) for request in talk], talk[1].prompt[:7] == talk[0].prompt
+    ([7, 12], True)
+    """
+    sizes = (n_sessions, turns, system_tokens, question_tokens, output_tokens, n_system_prompts)
+    if min(sizes) < 1 or vocab_size < 1:
+        raise ValueError(f"numbers of sessions, turns and tokens must be at least 1, got {sizes}")
+    if not (session_rate_rps > 0 and math.isfinite(session_rate_rps) and think_s >= 0):
+        raise ValueError(
+            "session_rate_rps must be positive and finite and think_s not negative, got "
+            f"{session_rate_rps} and {think_s}"
+        )
+    if not 0 < shortest <= 1:
+        raise ValueError(f"shortest must be in (0, 1], got {shortest}")
+    rng = np.random.default_rng(seed)
+
+    def draw(longest: int) -> list[int]:
+        n = max(round(longest * rng.uniform(shortest, 1)), 1)
+        return [int(token) for token in rng.integers(vocab_size, size=n)]
+
+    openings = [
+        rng.integers(vocab_size, size=system_tokens).tolist() for _ in range(n_system_prompts)
+    ]
+    begins = np.cumsum(rng.exponential(1 / session_rate_rps, n_sessions))
+    asked: list[tuple[float, int, list[int], int]] = []
+    for session, begin in enumerate(begins):
+        said, time_s = list(openings[rng.integers(n_system_prompts)]), float(begin)
+        for _ in range(turns):
+            said, answer = said + draw(question_tokens), draw(output_tokens)
+            asked.append((time_s, session, said, len(answer)))
+            said = said + answer
+            time_s += think_s * (0.5 + 0.5 * float(rng.exponential()))
+    asked.sort(key=lambda ask: ask[:2])
+    return [
+        Request(i, prompt, n_answer, time_s, session)
+        for i, (time_s, session, prompt, n_answer) in enumerate(asked)
+    ]

@@ -1,10 +1,12 @@
-"""Which engine gets a request, and what a router does when an engine fails.
+"""What a routing policy is, and what a router does when an engine fails.
 
-The rules and their thresholds are those of ATOMesh (ROCm/ATOM, ``atom/mesh/src/policies``).
+The rules and their thresholds are those of ATOMesh (ROCm/ATOM, ``atom/mesh``). The policies are in
+:mod:`aiexplained.serving.policies`; the plainest one is here.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
@@ -33,17 +35,55 @@ Loads = Sequence[WorkerLoad | None]
 class RoutingPolicy(Protocol):
     """How a router picks an engine of a pool."""
 
-    def choose(self, request: Request, loads: Loads) -> int:
-        """Position of the engine in ``loads``; never one that is ``None``."""
+    def choose(self, request: Request, loads: Loads, now_s: float = 0.0) -> int:
+        """Position of the engine in ``loads`` at a time; never one that is ``None``."""
         ...
 
 
-class LeastLoaded:
+class Decision(NamedTuple):
+    """Which engine a policy chose, and why.
+
+    Args:
+        engine: Its position.
+        reason: In a few words.
+        matched_share: Share of the prompt that the engine is taken to have seen; 0 where the
+            policy does not look at that.
+    """
+
+    engine: int
+    reason: str
+    matched_share: float = 0.0
+
+
+class ExplainedPolicy(ABC):
+    """A policy that says why it chose: :attr:`last` is its last decision."""
+
+    last: Decision | None = None
+
+    def choose(self, request: Request, loads: Loads, now_s: float = 0.0) -> int:
+        """Position of the engine.
+
+        Args:
+            request: What is to be served.
+            loads: Of each engine.
+            now_s: The time; never before that of an earlier call.
+        """
+        self.last = self.decide(request, loads, now_s)
+        return self.last.engine
+
+    @abstractmethod
+    def decide(self, request: Request, loads: Loads, now_s: float) -> Decision:
+        """The engine and the reason; what the policy remembers may change."""
+
+
+class LeastLoaded(ExplainedPolicy):
     """The engine with the fewest tokens; the first of several."""
 
-    def choose(self, request: Request, loads: Loads) -> int:
-        """Position of the engine."""
-        return min(available(loads), key=lambda i: _of(loads, i).tokens)
+    def decide(self, request: Request, loads: Loads, now_s: float) -> Decision:
+        """The engine and the reason."""
+        return Decision(
+            min(available(loads), key=lambda i: load_of(loads, i).tokens), "fewest tokens"
+        )
 
 
 def available(loads: Loads) -> list[int]:
@@ -58,7 +98,8 @@ def available(loads: Loads) -> list[int]:
     return found
 
 
-def _of(loads: Loads, i: int) -> WorkerLoad:
+def load_of(loads: Loads, i: int) -> WorkerLoad:
+    """Load of an engine that can be used."""
     load = loads[i]
     assert load is not None
     return load

@@ -134,6 +134,7 @@ class Served:
         engines: Engines that worked for it, in order.
         cached_tokens: Prompt tokens that the reading engine found in its cache, last attempt.
         attempts: How often it was started.
+        retries: How often the router tried again, refusals included.
         failed: Whether the router gave up.
     """
 
@@ -143,6 +144,7 @@ class Served:
     engines: list[int] = field(default_factory=list)
     cached_tokens: int = 0
     attempts: int = 0
+    retries: int = 0
     failed: bool = False
     start_s: float = 0.0
 
@@ -239,7 +241,8 @@ def simulate(
     for failure in failures:
         if not 0 <= failure.engine < fleet.n_engines or failure.up_s <= failure.down_s:
             raise ValueError(
-                f"a failure needs an engine below {fleet.n_engines} and down_s < up_s, got {failure}"
+                f"a failure needs an engine below {fleet.n_engines} and down_s < up_s, "
+                f"got {failure}"
             )
     policies = (prefill_policy or LeastLoaded(), decode_policy or LeastLoaded())
     loop = _Loop(requests, fleet, policies, retries or Retries(), next_token)
@@ -311,7 +314,7 @@ class _Loop:
         ]
         if all(load is None for load in loads):
             return None
-        return pool[policy.choose(request, loads)]
+        return pool[policy.choose(request, loads, self.now)]
 
     def dispatch(self, request_id: int) -> None:
         served = self.served[request_id]
@@ -346,6 +349,7 @@ class _Loop:
             self.served[request_id].failed = True
             self.next_in_queue()
         else:
+            self.served[request_id].retries = tries
             self.at(self.now + self.retries.wait_s(tries, request_id), self.dispatch, request_id)
 
     def next_in_queue(self) -> None:
@@ -385,9 +389,10 @@ class _Loop:
         ended = engine.scheduler.finish_step(plan, tokens, pin=reads_only, duration_s=seconds)
         self.breakers[index].succeeded()
         for sequence in writers:
-            self.served[sequence.id].cached_tokens = max(
-                self.served[sequence.id].cached_tokens, sequence.cached
-            )
+            if reads_only or self.fleet.n_colocated:
+                self.served[sequence.id].cached_tokens = max(
+                    self.served[sequence.id].cached_tokens, sequence.cached
+                )
             if not reads_only:
                 self.emit(sequence.id, tokens[sequence.id])
         for sequence in ended:
