@@ -26,8 +26,6 @@ def request_rows(draws: ArrayLike) -> NDArray[np.float64]:
     if rows.ndim != 2 or rows.shape[0] < 1 or rows.shape[1] != 3:
         raise ValueError(f"request_rows: draws are (n, 3) with n of at least 1, got {rows.shape}")
     if not (rows.min() >= 0 and rows.max() < 1):
-        raise ValueError(
-            f"request_rows: draws lie in [0, 1), got {rows.min():g} to {rows.max():g}"
-        )
+        raise ValueError(f"request_rows: draws lie in [0, 1), got {rows.min():g} to {rows.max():g}")
     rows[:, 0] = -np.log1p(-rows[:, 0])
     return rows
