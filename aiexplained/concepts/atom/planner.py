@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from aiexplained.concepts.atom.hardware import BLOCK, Gpu, Model, kv_blocks, step_cost
 from aiexplained.serving import (
@@ -112,12 +112,18 @@ class Plan:
     Args:
         outcomes: One a layout.
         best: The one with the highest goodput; of equals, the first.
-        advice: Whether to split, in a sentence with the numbers.
+        verdict: Whether to split, in a word or two, and the best layout's name.
+        advice: The same in a sentence with the numbers.
     """
 
     outcomes: tuple[Outcome, ...]
     best: Outcome
+    verdict: str
     advice: str
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Of each outcome, its layout's fields and its own, for figures."""
+        return [outcome.layout._asdict() | outcome._asdict() for outcome in self.outcomes]
 
 
 def plan(
@@ -178,7 +184,9 @@ def plan(
         most = goodput_rps(serve, slo, share=share, high=limit_rps(workload, fleet), steps=STEPS)
         outcomes.append(_outcome(layout, serve(workload.arrival_rate_rps), slo, most))
     best = max(outcomes, key=_goodput)
-    return Plan(tuple(outcomes), best, advice(outcomes, share=share))
+    word = verdict(outcomes)
+    title = f"{word}: {best.layout.name}" if best.goodput_rps else word
+    return Plan(tuple(outcomes), best, title, advice(outcomes, share=share))
 
 
 def _fleet(
@@ -233,6 +241,22 @@ def _outcome(layout: Layout, run: Run, slo: SLO, most: float) -> Outcome:
     )
 
 
+def verdict(outcomes: Sequence[Outcome]) -> str:
+    """Whether to split, in a word or two.
+
+    Args:
+        outcomes: With at least one layout in one pool and one in two.
+    """
+    one, two = _best_of_each(outcomes)
+    if max(one.goodput_rps, two.goodput_rps) == 0:
+        return "No layout keeps the limits"
+    if two.goodput_rps > (1 + MARGIN) * one.goodput_rps:
+        return "Split"
+    if two.goodput_rps >= (1 - MARGIN) * one.goodput_rps:
+        return "Splitting changes little"
+    return "Do not split"
+
+
 def advice(outcomes: Sequence[Outcome], *, share: float) -> str:
     """Whether to split, in a sentence.
 
@@ -240,29 +264,30 @@ def advice(outcomes: Sequence[Outcome], *, share: float) -> str:
         outcomes: With at least one layout in one pool and one in two.
         share: Of the requests that must keep the limits.
     """
-    one, two = (
-        max((o for o in outcomes if (o.layout.n_prefill > 0) == split), key=_goodput)
-        for split in (False, True)
-    )
+    one, two = _best_of_each(outcomes)
     limits = f"{100 * share:.0f} % of the requests within the limits"
     if max(one.goodput_rps, two.goodput_rps) == 0:
         return (
             f"No layout keeps {limits} at any rate tried: splitting does not help, other limits "
             "or other hardware would."
         )
-    verdict = "Do not split"
-    if two.goodput_rps > (1 + MARGIN) * one.goodput_rps:
-        verdict = "Split"
-    elif two.goodput_rps >= (1 - MARGIN) * one.goodput_rps:
-        verdict = "Splitting changes little"
-    return f"{verdict}: with {limits}, two pools bear {_best(two)} and one pool bears {_best(one)}."
+    return (
+        f"{verdict(outcomes)}: with {limits}, two pools bear {_bears(two)} and one pool bears "
+        f"{_bears(one)}."
+    )
+
+
+def _best_of_each(outcomes: Sequence[Outcome]) -> tuple[Outcome, Outcome]:
+    split = [outcome for outcome in outcomes if outcome.layout.n_prefill > 0]
+    whole = [outcome for outcome in outcomes if outcome.layout.n_prefill == 0]
+    return max(whole, key=_goodput), max(split, key=_goodput)
 
 
 def _goodput(outcome: Outcome) -> float:
     return outcome.goodput_rps
 
 
-def _best(outcome: Outcome) -> str:
+def _bears(outcome: Outcome) -> str:
     if outcome.goodput_rps == 0:
         return "no rate tried"
     return f"{outcome.goodput_rps:.2f} requests/s ({outcome.layout.name})"
