@@ -5,7 +5,14 @@ import re
 
 import numpy as np
 import pytest
-from figuredata import attributes_of, drawn_figures, page_with_rules, sources_with, write_figures
+from figuredata import (
+    attributes_of,
+    drawn_figures,
+    numbers,
+    page_with_rules,
+    sources_with,
+    write_figures,
+)
 from playwright.sync_api import expect
 
 from aiexplained.concepts.atom.hardware import GPUS, MODELS, gpus_needed, kv_blocks, step_cost
@@ -56,7 +63,7 @@ def make_figure(state=START, **changes):
     else:
         options |= {"outcomes": [], "verdict": "v", "advice": "a"}
     needed = gpus_needed(GPUS[state["gpu"]], MODELS[state["model"]])
-    options |= {"gpus_per_engine": needed} | changes
+    options |= {"gpus_per_engine": needed, "share": 0.9} | changes
     return planner(GPU_FIELDS, MODEL_FIELDS, draws(), **options)
 
 
@@ -93,8 +100,8 @@ def test_the_script_plans_as_python_does(rule, state):
     assert found["advice"] == known.advice
     for own, outcome in zip(found["outcomes"], known.outcomes, strict=True):
         assert own["layout"] == outcome.layout._asdict()
-        numbers = outcome._asdict() | {"layout": own["layout"]}
-        assert {name: own[name] for name in numbers} == numbers
+        fields = outcome._asdict() | {"layout": own["layout"]}
+        assert {name: own[name] for name in fields} == fields
 
 
 @pytest.mark.browser
@@ -126,9 +133,8 @@ def test_the_first_state_is_pythons(figure):
     (bars,) = sources_with(figure, "goodput")
     assert list(bars["layout"]) == [o.layout.name for o in known.outcomes]
     assert list(bars["goodput"]) == [o.goodput_rps for o in known.outcomes]
-    assert [bars["layout"][i] for i, star in enumerate(bars["star"]) if star] == [
-        known.best.layout.name
-    ]
+    starred = [name for name, _, rate in numbers(bars, "layout", "goodput", "rate") if "★" in rate]
+    assert starred == [known.best.layout.name]
     assert known.advice in figure.drawing.alt
     assert known.verdict in {a.get("text") for a in attributes_of(figure, "Title")}
     assert known.verdict == f"Split: {known.best.layout.name}"

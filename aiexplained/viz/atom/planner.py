@@ -39,6 +39,8 @@ PACES = {"mean": "mean gap", "p95": "95 of 100 gaps", "worst": "every gap"}
 COLORS = [PALETTE["neutral"], PALETTE["retrieval"], PALETTE["greedy"]]
 HATCHES = [" ", ".", "/"]
 """Of one pool, one pool with chunks, and two pools."""
+WIDER = 1.4
+"""Room for the numbers beside the bars, as a share of the longest."""
 OUTCOME = ("name", "n_prefill", "chunk", "ttft_p99_s", "gap_p99_s", "worst_gap_s", "attainment",
            "goodput_rps")  # fmt: skip
 
@@ -57,6 +59,7 @@ def planner(
     outcomes: Sequence[Mapping[str, Any]],
     verdict: str,
     advice: str,
+    share: float,
 ) -> Explorable:
     """Bars for each layout: requests within the limits at a rate, and the most traffic within them.
 
@@ -73,16 +76,17 @@ def planner(
         outcomes: The first state, from Python: :data:`OUTCOME` of each layout.
         verdict: Of the first state, the title: whether to split, and the best layout.
         advice: Of the first state, in a sentence.
+        share: Of the requests that must keep the limits.
 
     Raises:
         ValueError: if a name is unknown, a number is not on its slider, or outcomes miss a field.
     """
     _check(gpus, models, gpu, model, n_engines, pace, start, outcomes)
     setup = _setup(gpu, model, gpus_per_engine, n_engines, pace, start)
-    now = max(outcomes, key=lambda o: float(o["attainment"]))
+    keep = sum(float(o["attainment"]) >= share for o in outcomes)
     caption = alt_source(
-        f"{setup} {advice} At {start['arrival_rate_rps']:g} requests/s at most "
-        f"{fixed(100 * now['attainment'], 0)} % keep the limits ({now['name']})."
+        f"{advice} At {start['arrival_rate_rps']:g} requests/s {keep} of {len(outcomes)} layouts "
+        f"keep the limits that often. {setup}"
     )
     bars = ColumnDataSource(_columns(outcomes))
     data_table(bars, "Every layout",
@@ -91,13 +95,11 @@ def planner(
                 "gap": "gap, p99 (ms)", "worst": "worst gap (ms)"})  # fmt: skip
     layouts = FactorRange(factors=[str(o["name"]) for o in outcomes][::-1])
     most = max(o["goodput_rps"] for o in outcomes)
-    reach = Range1d(0, 1.45 * max(most, 0.01))
-    left = _bars(bars, layouts, Range1d(0, 124), "within", "share", verdict)
+    reach = Range1d(0, WIDER * max(most, 0.01))
+    left = _bars(bars, layouts, Range1d(0, 100 * WIDER), "within", "share", verdict)
     left.xaxis.axis_label = "requests within the limits (%)"
-    right = _bars(bars, layouts, reach, "goodput", "rate", "Most traffic within the limits")
+    right = _bars(bars, layouts, reach, "goodput", "rate", "Goodput (★ the best)")
     right.xaxis.axis_label = "goodput (requests/s)"
-    right.text("goodput", "layout", "star", source=bars, x_offset=44, text_baseline="middle",
-               text_font_size="13px", text_font_style="bold")  # fmt: skip
     controls = _controls(gpus, models, gpu, model, n_engines, pace, start)
     rows = ColumnDataSource({"rows": request_rows(draws).ravel()}, name="aix-draws")
     args = {
@@ -105,7 +107,7 @@ def planner(
         "models": {name: dict(fields) for name, fields in models.items()},
         "values": VALUES, "paces": list(PACES), "colors": COLORS, "hatches": HATCHES,
         "draws": rows, "bars": bars, "factors": layouts, "reach": reach, "title": left.title,
-        "alt": caption, **controls,
+        "alt": caption, "wider": WIDER, "share": share, **controls,
     }  # fmt: skip
     change = call_rule(RULES[-1], "change", args)
     for control in controls.values():
@@ -164,8 +166,7 @@ def _columns(outcomes: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
         "color": [COLORS[kind] for kind in kinds],
         "hatch": [HATCHES[kind] for kind in kinds],
         "share": [f"{fixed(100 * float(o['attainment']), 0)} %" for o in outcomes],
-        "rate": [fixed(rate, 1) for rate in rates],
-        "star": ["★ best" if i == best else "" for i in range(len(rates))],
+        "rate": [fixed(rate, 1) + " ★" * (i == best) for i, rate in enumerate(rates)],
     }
 
 
@@ -177,7 +178,7 @@ def _bars(
     plot.ygrid.visible = False
     plot.hbar(
         y="layout", right=value, height=0.66, source=bars, fill_color="color", line_color=None,
-        hatch_pattern="hatch", hatch_color="#ffffff", hatch_weight=0.7,
+        hatch_pattern="hatch", hatch_color="#ffffff", hatch_weight=0.7, hatch_scale=9,
     )  # fmt: skip
     text = plot.text(value, "layout", label, source=bars, x_offset=5, text_baseline="middle",
                      text_font_size="13px")  # fmt: skip

@@ -47,7 +47,7 @@
     draw(args, rule.layouts(settings.n_engines).map((layout) => ({ layout })));
     args.title.text = "A prompt with its answer does not fit";
     args.alt.data = {
-      text: [`${setup(settings)} A prompt with its answer does not fit beside the weights.`],
+      text: [`A prompt with its answer does not fit beside the weights. ${setup(settings)}`],
     };
   }
 
@@ -66,11 +66,13 @@
       color: outcomes.map((o) => args.colors[kind(o.layout)]),
       hatch: outcomes.map((o) => args.hatches[kind(o.layout)]),
       share: outcomes.map((o) => (o.attainment == null ? "" : percent(o.attainment))),
-      rate: outcomes.map((o) => (o.goodput_rps == null ? "…" : o.goodput_rps.toFixed(1))),
-      star: outcomes.map((o) => (o === best && most > 0 ? "★ best" : "")),
+      rate: outcomes.map((o) => {
+        const star = o === best && most > 0 ? " ★" : "";
+        return o.goodput_rps == null ? "…" : `${o.goodput_rps.toFixed(1)}${star}`;
+      }),
     };
     args.factors.factors = outcomes.map((o) => o.layout.name).reverse();
-    args.reach.end = 1.45 * Math.max(most, 0.01);
+    args.reach.end = args.wider * Math.max(most, 0.01);
   }
 
   const kind = ({ n_prefill, chunk }) => (n_prefill ? 2 : chunk ? 1 : 0);
@@ -90,11 +92,11 @@
     const { one, two, word } = rule.verdict(outcomes);
     const best = two.goodput_rps > one.goodput_rps ? two : one;
     args.title.text = word === "none" ? "No layout keeps the limits" : `${word}: ${best.layout.name}`;
-    const now = outcomes.reduce((a, b) => (b.attainment > a.attainment ? b : a));
+    const keep = outcomes.filter((o) => o.attainment >= args.share).length;
     args.alt.data = {
       text: [
-        `${setup(settings)} ${rule.advice(outcomes)} At ${settings.arrival_rate_rps} requests/s ` +
-          `at most ${percent(now.attainment)} keep the limits (${now.layout.name}).`,
+        `${rule.advice(outcomes)} At ${settings.arrival_rate_rps} requests/s ${keep} of ` +
+          `${outcomes.length} layouts keep the limits that often. ${setup(settings)}`,
       ],
     };
   }
