@@ -32,7 +32,7 @@ SHORTEST = 0.8
 STEPS = 5
 """Halvings of the search for goodput: it is known to a 32nd of what the engines could do."""
 MARGIN = 0.05
-"""Two layouts that differ by less are called equal: 150 requests tell no more."""
+"""Two layouts that differ by less are called equal: 100 requests tell no more."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,7 +137,7 @@ def plan(
     link_bandwidth: float,
     gpus_per_engine: int = 1,
     chunks: Sequence[int] = (512, 2048),
-    n_requests: int = 150,
+    n_requests: int = 100,
     seed: int = 0,
     share: float = 0.9,
 ) -> Plan:
