@@ -6,8 +6,8 @@
 //
 // makeRequests(rows, {arrival_rate_rps, prompt_tokens, output_tokens, shortest = 0.8}) -> requests
 //   rows: [n][3], Python's serving.unit_draws(default_rng(seed).random((n, 3))): the time since the
-//   last arrival at a rate of 1 (browsers differ in the logarithm's last bit), then the draws of both
-//   lengths. `rowsOf(flat)` cuts a flat array into rows.
+//   last arrival at a rate of 1 (browsers differ in the logarithm's last bit), then the draws of
+//   both lengths. `rowsOf(flat)` cuts a flat array into rows.
 // request: {id, prompt_tokens, max_new_tokens, arrival_s}, in order of arrival.
 // fleet: dataclasses.asdict of Python's Fleet: {n_colocated, n_prefill, n_decode,
 //   engine: {n_blocks, block_size, max_num_seqs, max_num_batched_tokens, policy},
@@ -20,7 +20,7 @@
 //    most_in_engine: [], makespan_s}; readings: [[engine, start_s, end_s, tokens]] of its prompt.
 // slo: {ttft_s, gap_s, pace}, pace "mean", "p95" or "worst".
 // ttft(served), gaps(served), tpot(served); isMet(served, slo); attainment(run.served, slo);
-// sortedGaps(run.served): Float64Array; percentile(values, share);
+// sortedGaps(run.served) -> Float64Array; percentile(values, share);
 // goodput(serve, slo, {share, low, high, steps}), serve: rate -> run.
 // summarize(run) -> {ttft_p50_s, ttft_p99_s, gap_p50_s, gap_p99_s, gap_worst_s, tpot_mean_s,
 //   makespan_s, n_gaps}; the gaps are null where no answer has two tokens.
