@@ -8,7 +8,7 @@ from aiexplained.serving.latency import (
     goodput_rps,
     percentile,
 )
-from aiexplained.serving.requests import Request, poisson_requests
+from aiexplained.serving.requests import Request, drawn_requests, poisson_requests, unit_draws
 from aiexplained.serving.routing import (
     CircuitBreaker,
     LeastLoaded,
@@ -57,10 +57,12 @@ __all__ = [
     "WorkerLoad",
     "attainment",
     "block_hashes",
+    "drawn_requests",
     "extend_hashes",
     "goodput_rps",
     "made_up_token",
     "percentile",
     "poisson_requests",
     "simulate",
+    "unit_draws",
 ]

@@ -17,9 +17,8 @@ from playwright.sync_api import expect
 
 from aiexplained.concepts.atom.hardware import GPUS, MODELS, gpus_needed, kv_blocks, step_cost
 from aiexplained.concepts.atom.planner import Workload, plan
-from aiexplained.serving import SLO
+from aiexplained.serving import SLO, unit_draws
 from aiexplained.viz.atom.planner import RULES, VALUES, planner
-from aiexplained.viz.atom.rows import request_rows
 
 N, SEED = 31, 3
 GPU_FIELDS, MODEL_FIELDS = (
@@ -81,7 +80,7 @@ def settings_of(state):
     gpu, model = GPUS[state["gpu"]], MODELS[state["model"]]
     return state | {
         "gpu": GPU_FIELDS[state["gpu"]], "model": MODEL_FIELDS[state["model"]],
-        "gpus_per_engine": gpus_needed(gpu, model), "rows": request_rows(draws()).tolist(),
+        "gpus_per_engine": gpus_needed(gpu, model), "rows": unit_draws(draws()).tolist(),
     }  # fmt: skip
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from bokeh.layouts import column, row
 from bokeh.models import ColumnDataSource, FactorRange, Range1d, Select, Slider
 
-from aiexplained.viz.atom.rows import request_rows
+from aiexplained.serving import unit_draws
 from aiexplained.viz.explorable import Explorable, alt_source, data_table, show
 from aiexplained.viz.grid import choice, index_slider
 from aiexplained.viz.parts import call_rule, fixed
@@ -101,7 +101,7 @@ def planner(
     right = _bars(bars, layouts, reach, "goodput", "rate", "Goodput (★ the best)")
     right.xaxis.axis_label = "goodput (requests/s)"
     controls = _controls(gpus, models, gpu, model, n_engines, pace, start)
-    rows = ColumnDataSource({"rows": request_rows(draws).ravel()}, name="aix-draws")
+    rows = ColumnDataSource({"rows": unit_draws(draws).ravel()}, name="aix-draws")
     args = {
         "gpus": {name: dict(fields) for name, fields in gpus.items()},
         "models": {name: dict(fields) for name, fields in models.items()},

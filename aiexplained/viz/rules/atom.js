@@ -5,9 +5,9 @@
 // Load atom_scheduler.js before: figures name rules=("atom_scheduler", "atom", ...).
 //
 // makeRequests(rows, {arrival_rate_rps, prompt_tokens, output_tokens, shortest = 0.8}) -> requests
-//   rows: [n][3], each [wait, prompt, answer]: with draws of numpy's generator in [0, 1),
-//   wait = -log1p(-draw) (made in Python: browsers differ in the logarithm's last bit), the others
-//   as drawn. `rowsOf(flat)` cuts a flat array into rows.
+//   rows: [n][3], Python's serving.unit_draws(default_rng(seed).random((n, 3))): the time since the
+//   last arrival at a rate of 1 (browsers differ in the logarithm's last bit), then the draws of
+//   both lengths. `rowsOf(flat)` cuts a flat array into rows.
 // request: {id, prompt_tokens, max_new_tokens, arrival_s}, in order of arrival.
 // fleet: dataclasses.asdict of Python's Fleet: {n_colocated, n_prefill, n_decode,
 //   engine: {n_blocks, block_size, max_num_seqs, max_num_batched_tokens, policy},
@@ -20,7 +20,8 @@
 //    most_in_engine: [], makespan_s}; readings: [[engine, start_s, end_s, tokens]] of its prompt.
 // slo: {ttft_s, gap_s, pace}, pace "mean", "p95" or "worst".
 // ttft(served), gaps(served), tpot(served); isMet(served, slo); attainment(run.served, slo);
-// percentile(values, share); goodput(serve, slo, {share, low, high, steps}), serve: rate -> run.
+// sortedGaps(run.served) -> Float64Array; percentile(values, share);
+// goodput(serve, slo, {share, low, high, steps}), serve: rate -> run.
 // summarize(run) -> {ttft_p50_s, ttft_p99_s, gap_p50_s, gap_p99_s, gap_worst_s, tpot_mean_s,
 //   makespan_s, n_gaps}; the gaps are null where no answer has two tokens.
 (function (root) {
@@ -290,9 +291,19 @@
     return low;
   }
 
+  function sortedGaps(served) {
+    const count = (own) => own.token_times_s.length - 1;
+    const all = new Float64Array(served.reduce((sum, own) => sum + count(own), 0));
+    let at = 0;
+    for (const { token_times_s: times } of served) {
+      for (let i = 1; i < times.length; i++) all[at++] = times[i] - times[i - 1];
+    }
+    return all.sort();
+  }
+
   function summarize(run) {
     const waits = Float64Array.from(run.served, ttft).sort();
-    const all = Float64Array.from(run.served.flatMap(gaps)).sort();
+    const all = sortedGaps(run.served);
     const gap = (share) => (all.length ? rank(all, share) : null);
     return {
       ttft_p50_s: rank(waits, 0.5), ttft_p99_s: rank(waits, 0.99),
@@ -304,6 +315,6 @@
 
   root.aiexplained.rules.atom = {
     rowsOf, makeRequests, stepSeconds, linkSeconds, simulate, ttft, gaps, tpot, percentile, isMet,
-    attainment, goodput, summarize,
+    attainment, goodput, sortedGaps, summarize,
   };
 })(globalThis);

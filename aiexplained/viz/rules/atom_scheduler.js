@@ -112,7 +112,8 @@
     decode() {
       const preempted = new Set();
       const decode = [];
-      for (const sequence of [...this.running]) {
+      for (let i = 0; i < this.running.length; i++) {
+        const sequence = this.running[i];
         if (!sequence.outputs || sequence.computed !== lengthOf(sequence) - 1) continue;
         if (this.blocksFor(lengthOf(sequence)) > sequence.blocks) {
           while (!this.free && !preempted.has(sequence)) preempted.add(this.preempt());
@@ -136,7 +137,7 @@
 
     // Returns who wrote a token, and who of them ended.
     finishStep(plan, pin) {
-      const writers = [];
+      const [writers, ended] = [[], []];
       for (const { sequence, start, count } of plan.prefill) {
         if (start + count === lengthOf(sequence)) writers.push(sequence);
         sequence.computed += count;
@@ -145,8 +146,10 @@
         writers.push(sequence);
         sequence.computed += 1;
       }
-      for (const sequence of writers) sequence.outputs += 1;
-      const ended = writers.filter((sequence) => sequence.outputs >= sequence.maxNew);
+      for (const sequence of writers) {
+        sequence.outputs += 1;
+        if (sequence.outputs >= sequence.maxNew) ended.push(sequence);
+      }
       for (const sequence of ended) {
         this.running.splice(this.running.indexOf(sequence), 1);
         if (pin) this.pinned.set(sequence.id, sequence);
