@@ -177,7 +177,51 @@ def test_every_control_changes_the_answer(site, open_page, figure):
 
 
 @pytest.mark.browser
-def test_what_does_not_fit_is_said(rule):
+def test_only_the_last_of_several_moves_is_answered(site, open_page, figure):
+    write_figures(site, "atom-planner-moves", [figure])
+    page = open_page("atom-planner-moves")
+    (drawn,) = drawn_figures(page)
+    rate = drawn.locator(".noUi-handle").nth(1)
+    for _ in range(3):
+        rate.press("ArrowRight")
+    caption = drawn.locator("figcaption")
+    last = START | {"arrival_rate_rps": 24}
+    expect(caption).to_contain_text("At 24 requests/s", timeout=30_000)
+    page.wait_for_timeout(300)
+    known = python_plan(last)
+    assert known.advice in caption.inner_text()
+    assert len({o.attainment for o in known.outcomes}) > 1
+    shown = page.evaluate(
+        """() => Bokeh.documents.flatMap((d) => [...d._all_models.values()])
+          .filter((m) => m.data?.within).map((m) => [...m.data.within])"""
+    )
+    assert shown == [[100 * o.attainment for o in known.outcomes]]
+
+
+@pytest.mark.browser
+def test_a_prompt_without_room_is_refused_in_the_caption(rule):
+    tiny = {"gpu": {"name": "tiny", "flops": 1e14, "bandwidth": 1e12, "memory": 2.1e10}}
+    found = rule.evaluate(
+        """([gpu, model, values]) => {
+          const args = {
+            gpus: {a: gpu}, gpu: {value: "a"}, models: {b: model}, model: {value: "b"},
+            n_engines: {value: 2}, paces: ["mean"], pace: {active: 0}, values, wider: 1.4,
+            draws: {data: {rows: [1, 0.5, 0.5]}}, bars: {}, factors: {}, reach: {}, title: {},
+            alt: {}, colors: ["", "", ""], hatches: ["", "", ""],
+          };
+          for (const name of Object.keys(values)) args[name] = {value: values[name].length - 1};
+          aiexplained.rules.atom_planner_view.change(args);
+          return [args.title.text, args.alt.data.text[0], args.bars.data.rate];
+        }""",
+        [tiny["gpu"], MODEL_FIELDS["Llama-3.1-8B"], dict(VALUES)],
+    )
+    assert found[0] == "A prompt with its answer does not fit"
+    assert found[1].startswith("A prompt with its answer does not fit beside the weights. 2 eng")
+    assert set(found[2]) == {"…"}
+
+
+@pytest.mark.browser
+def test_the_last_block_decides_what_fits(rule):
     too_long = settings_of(START | {"gpu": "L40S", "model": "Qwen3-32B", "prompt_tokens": 32768})
     check = "(settings) => aiexplained.rules.atom_planner.fits(settings)"
     room = 16 * kv_blocks(GPUS["L40S"], MODELS["Qwen3-32B"], gpus_per_engine=2)
