@@ -17,7 +17,13 @@ from aiexplained.serving.policies import (
     Sticky,
 )
 from aiexplained.serving.radix_tree import RadixTree
-from aiexplained.serving.requests import Request, conversation_requests, poisson_requests
+from aiexplained.serving.requests import (
+    Request,
+    conversation_requests,
+    drawn_requests,
+    poisson_requests,
+    unit_draws,
+)
 from aiexplained.serving.routing import (
     CircuitBreaker,
     Decision,
@@ -32,6 +38,7 @@ from aiexplained.serving.simulator import (
     Failure,
     Fleet,
     Link,
+    Reading,
     Run,
     Served,
     Span,
@@ -60,6 +67,7 @@ __all__ = [
     "PrefixHash",
     "RadixTree",
     "RandomChoice",
+    "Reading",
     "Request",
     "Retries",
     "RoundRobin",
@@ -76,10 +84,12 @@ __all__ = [
     "attainment",
     "block_hashes",
     "conversation_requests",
+    "drawn_requests",
     "extend_hashes",
     "goodput_rps",
     "made_up_token",
     "percentile",
     "poisson_requests",
     "simulate",
+    "unit_draws",
 ]

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 
 @dataclass(frozen=True)
@@ -50,29 +51,57 @@ def poisson_requests(
     Raises:
         ValueError: if an argument is out of range.
     """
-    if n < 1 or prompt_tokens < 1 or output_tokens < 1:
+    if n < 1:
+        raise ValueError(f"n must be at least 1, got {n}")
+    draws = np.random.default_rng(seed).random((n, 3))
+    return drawn_requests(
+        draws, arrival_rate_rps=arrival_rate_rps, prompt_tokens=prompt_tokens,
+        output_tokens=output_tokens, shortest=shortest,
+    )  # fmt: skip
+
+
+def drawn_requests(
+    draws: ArrayLike,
+    *,
+    arrival_rate_rps: float,
+    prompt_tokens: int,
+    output_tokens: int,
+    shortest: float = 0.8,
+) -> list[Request]:
+    """Requests of :func:`poisson_requests` from their draws; more of them keep the first ones.
+
+    Args:
+        draws: Uniform in [0, 1), ``(n, 3)``: for the arrival, the prompt's and the answer's length.
+        arrival_rate_rps: Mean arrivals a second.
+        prompt_tokens: Longest prompt.
+        output_tokens: Longest answer.
+        shortest: Lengths are uniform from this share of the longest to the longest.
+
+    Raises:
+        ValueError: if an argument is out of range.
+    """
+    if prompt_tokens < 1 or output_tokens < 1:
         raise ValueError(
-            "n, prompt_tokens and output_tokens must be at least 1, got "
-            f"{n}, {prompt_tokens} and {output_tokens}"
+            "prompt_tokens and output_tokens must be at least 1, got "
+            f"{prompt_tokens} and {output_tokens}"
         )
     if not (arrival_rate_rps > 0 and math.isfinite(arrival_rate_rps)):
         raise ValueError(f"arrival_rate_rps must be positive and finite, got {arrival_rate_rps}")
     if not 0 < shortest <= 1:
         raise ValueError(f"shortest must be in (0, 1], got {shortest}")
-    rng = np.random.default_rng(seed)
-    draws = rng.random((n, 3))  # a row a request: more requests keep the first ones as they are
-    times = np.cumsum(-np.log1p(-draws[:, 0])) / arrival_rate_rps
-    scale = shortest + (1 - shortest) * draws[:, 1:]
+    waits, *lengths = unit_draws(draws).T
+    times = np.cumsum(waits) / arrival_rate_rps
+    prompts, answers = shortest + (1 - shortest) * np.array(lengths)
     return [
         Request(
             i,
             # A first token of its own: no two prompts share an opening.
-            [i, *[0] * (max(round(prompt_tokens * scale[i, 0]), 1) - 1)],
-            max(round(output_tokens * scale[i, 1]), 1),
+            [i, *[0] * (max(round(prompt_tokens * prompts[i]), 1) - 1)],
+            max(round(output_tokens * answers[i]), 1),
             float(times[i]),
             i,
         )
-        for i in range(n)
+        for i in range(len(times))
     ]
 
 
@@ -155,3 +184,24 @@ def conversation_requests(
         Request(i, prompt, n_answer, time_s, session)
         for i, (time_s, session, prompt, n_answer) in enumerate(asked)
     ]
+
+
+def unit_draws(draws: ArrayLike) -> NDArray[np.float64]:
+    """The time from arrival to arrival at a mean rate of 1, beside the draws of both lengths.
+
+    Args:
+        draws: As for :func:`drawn_requests`.
+
+    Returns:
+        As many rows, the first column through the logarithm.
+
+    Raises:
+        ValueError: if the draws have another shape or leave [0, 1).
+    """
+    rows = np.array(draws, dtype=np.float64)
+    if rows.ndim != 2 or rows.shape[0] < 1 or rows.shape[1] != 3:
+        raise ValueError(f"draws are (n, 3) with n of at least 1, got {rows.shape}")
+    if not (rows.min() >= 0 and rows.max() < 1):
+        raise ValueError(f"draws lie in [0, 1), got {rows.min():g} to {rows.max():g}")
+    rows[:, 0] = -np.log1p(-rows[:, 0])
+    return rows

@@ -111,6 +111,15 @@ class Span(NamedTuple):
     batch: int
 
 
+class Reading(NamedTuple):
+    """A piece of one request's prompt that an engine read in a step."""
+
+    engine: int
+    start_s: float
+    end_s: float
+    tokens: int
+
+
 class Transfer(NamedTuple):
     """Blocks of one request on their way from one engine to another."""
 
@@ -132,6 +141,7 @@ class Served:
         token_times_s: When the client got each token.
         outputs: The tokens.
         engines: Engines that worked for it, in order.
+        readings: When and where its prompt was read; again after it was preempted or lost.
         cached_tokens: Prompt tokens that the reading engine found in its cache, last attempt.
         attempts: How often it was started.
         retries: How often the router tried again, refusals included.
@@ -142,6 +152,7 @@ class Served:
     token_times_s: list[float] = field(default_factory=list)
     outputs: list[int] = field(default_factory=list)
     engines: list[int] = field(default_factory=list)
+    readings: list[Reading] = field(default_factory=list)
     cached_tokens: int = 0
     attempts: int = 0
     retries: int = 0
@@ -373,6 +384,9 @@ class _Loop:
             prefill=[(p.start, p.count) for p in plan.prefill],
             decode_contexts=[s.length for s in plan.decode],
         )
+        for p in plan.prefill:
+            reading = Reading(index, self.now, self.now + seconds, p.count)
+            self.served[p.sequence.id].readings.append(reading)
         engine.plan = plan
         read = sum(p.count for p in plan.prefill)
         self.spans.append(Span(index, self.now, self.now + seconds, read, len(plan.decode)))
