@@ -239,7 +239,8 @@ def simulate(
     for failure in failures:
         if not 0 <= failure.engine < fleet.n_engines or failure.up_s <= failure.down_s:
             raise ValueError(
-                f"a failure needs an engine below {fleet.n_engines} and down_s < up_s, got {failure}"
+                f"a failure needs an engine below {fleet.n_engines} and down_s < up_s, "
+                f"got {failure}"
             )
     policies = (prefill_policy or LeastLoaded(), decode_policy or LeastLoaded())
     loop = _Loop(requests, fleet, policies, retries or Retries(), next_token)
