@@ -295,8 +295,10 @@ class Scheduler:
     def _decode(self) -> tuple[tuple[SequenceState, ...], tuple[SequenceState, ...]]:
         """All that write, each with room for its token; the last one yields where room is short."""
         preempted: list[SequenceState] = []
-        decode = []
+        decode: list[SequenceState] = []
         for sequence in list(self.running):
+            if len(decode) == self.config.max_num_batched_tokens:
+                break
             if not sequence.outputs or sequence.computed != sequence.length - 1:
                 continue
             if self.pool.blocks_for(sequence.length) > len(sequence.blocks):
