@@ -200,7 +200,8 @@ class Scheduler:
         Raises:
             ValueError: if it could not run even alone; nothing is queued then.
         """
-        need = self.pool.blocks_for(len(sequence.prompt) + sequence.max_new_tokens)
+        # The last token that is written has no keys and values: nothing follows it.
+        need = self.pool.blocks_for(len(sequence.prompt) + sequence.max_new_tokens - 1)
         if need > self.pool.n_blocks:
             raise ValueError(
                 f"sequence {sequence.id} needs {need} blocks, the engine has {self.pool.n_blocks}"
