@@ -295,6 +295,7 @@ class _Loop:
             self.now, _, action, args = heapq.heappop(self.events)
             action(*args)
         self.spans.sort(key=lambda span: (span.start_s, span.engine))
+        self.transfers.sort(key=lambda transfer: transfer.start_s)
         return Run(list(self.served.values()), self.spans, self.transfers, self.most)
 
     def start(self, request: Request, start_s: float) -> None:
