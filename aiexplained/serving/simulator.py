@@ -386,11 +386,12 @@ class _Loop:
         reads_only = index < self.fleet.n_prefill
         ended = engine.scheduler.finish_step(plan, tokens, pin=reads_only, duration_s=seconds)
         self.breakers[index].succeeded()
-        for sequence in writers:
-            self.served[sequence.id].cached_tokens = max(
-                self.served[sequence.id].cached_tokens, sequence.cached
-            )
-            if not reads_only:
+        if index in self.fleet.pools[0]:
+            for piece in plan.prefill:
+                if piece.start == piece.sequence.cached and not piece.sequence.preemptions:
+                    self.served[piece.sequence.id].cached_tokens = piece.start
+        if not reads_only:
+            for sequence in writers:
                 self.emit(sequence.id, tokens[sequence.id])
         for sequence in ended:
             if reads_only:
