@@ -473,6 +473,8 @@ class _Loop:
             self.held.pop(request_id, None)
             self.breakers[index].failed(self.now)
             self.try_again(request_id)
+        for other in sorted({i for request_id in lost for i in self.pair[request_id]} - {index}):
+            self.wake(other)  # it may have waited for the blocks that are free now
 
     def recover(self, index: int) -> None:
         self.engines[index].up = True
