@@ -465,6 +465,7 @@ class _Loop:
         }  # fmt: skip
         engine.up = False
         engine.reset()
+        self.cut_short(index)
         for request_id in sorted(lost):
             for other in self.pair[request_id]:
                 if other != index:
@@ -475,6 +476,19 @@ class _Loop:
             self.try_again(request_id)
         for other in sorted({i for request_id in lost for i in self.pair[request_id]} - {index}):
             self.wake(other)  # it may have waited for the blocks that are free now
+
+    def cut_short(self, index: int) -> None:
+        """Nothing that an engine does outlasts its loss."""
+        self.spans = [
+            span._replace(end_s=min(span.end_s, self.now)) if span.engine == index else span
+            for span in self.spans
+            if span.engine != index or span.start_s < self.now
+        ]
+        self.transfers = [
+            t._replace(end_s=min(t.end_s, self.now)) if index in (t.source, t.target) else t
+            for t in self.transfers
+            if index not in (t.source, t.target) or t.start_s < self.now
+        ]
 
     def recover(self, index: int) -> None:
         self.engines[index].up = True
