@@ -10,6 +10,7 @@ the first token travels along and reaches the client together with the second.
 from __future__ import annotations
 
 import heapq
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import count
@@ -229,11 +230,14 @@ def simulate(
         next_token: The language model: the token that follows a sequence.
 
     Raises:
-        ValueError: if there is no request, ``concurrency`` is below 1, a request could not run
-            alone on an engine, or a failure names no engine.
+        ValueError: if there is no request, two have one id, ``concurrency`` is below 1, a request
+            could not run alone on an engine, or a failure names no engine.
     """
     if not requests:
         raise ValueError("simulate needs at least one request")
+    request_id, times = Counter(request.id for request in requests).most_common(1)[0]
+    if times > 1:
+        raise ValueError(f"requests need ids of their own, got {request_id} {times} times")
     if concurrency is not None and concurrency < 1:
         raise ValueError(f"concurrency must be at least 1, got {concurrency}")
     for failure in failures:
