@@ -272,6 +272,7 @@ class _Loop:
         self.first_tokens: dict[int, int] = {}
         self.held: dict[int, int] = {}
         self.pair: dict[int, tuple[int, int]] = {}
+        self.meant: list[dict[int, int]] = [{} for _ in self.engines]
         self.failed_tries: dict[int, int] = {}
         self.spans: list[Span] = []
         self.transfers: list[Transfer] = []
@@ -309,15 +310,17 @@ class _Loop:
     # The router ---------------------------------------------------------------------------------
 
     def choose(self, request: Request, pool: range, policy: RoutingPolicy) -> int | None:
-        loads = [
-            WorkerLoad(self.engines[i].scheduler.n_sequences, self.engines[i].scheduler.load_tokens)
-            if self.breakers[i].allows(self.now)
-            else None
-            for i in pool
-        ]
+        loads = [self.load(i) if self.breakers[i].allows(self.now) else None for i in pool]
         if all(load is None for load in loads):
             return None
         return pool[policy.choose(request, loads)]
+
+    def load(self, index: int) -> WorkerLoad:
+        """What is in an engine, and what the router has already meant for it."""
+        scheduler, meant = self.engines[index].scheduler, self.meant[index]
+        return WorkerLoad(
+            scheduler.n_sequences + len(meant), scheduler.load_tokens + sum(meant.values())
+        )
 
     def dispatch(self, request_id: int) -> None:
         served = self.served[request_id]
@@ -344,6 +347,8 @@ class _Loop:
             arrival_s=self.now,
         )
         self.engines[first].scheduler.add(sequence)
+        if first != last:
+            self.meant[last][request_id] = sequence.length
         self.wake(first)
 
     def try_again(self, request_id: int) -> None:
@@ -416,6 +421,7 @@ class _Loop:
         """The prompt is read: the router passes the request and its first token on."""
         request_id = sequence.id
         source, target = self.pair[request_id]
+        self.meant[target].pop(request_id)
         served = self.served[request_id]
         n_left = served.request.max_new_tokens - len(served.outputs)
         if n_left == 1:
@@ -474,6 +480,7 @@ class _Loop:
             for other in self.pair[request_id]:
                 if other != index:
                     self.engines[other].scheduler.cancel(request_id)
+            self.meant[self.pair[request_id][1]].pop(request_id, None)
             self.first_tokens.pop(request_id, None)
             self.held.pop(request_id, None)
             self.breakers[index].failed(self.now)
