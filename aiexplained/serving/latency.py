@@ -60,11 +60,21 @@ def percentile(values: Iterable[float], share: float) -> float:
         raise ValueError(
             f"percentile needs values and a share in [0, 1], got {len(ordered)} and {share}"
         )
-    return ordered[max(math.ceil(share * len(ordered)), 1) - 1]
+    n = len(ordered)
+    near = math.ceil(share * n)  # one too many for 0.07 * 100, which is a little more than 7
+    rank = next(i for i in range(max(near - 1, 1), n + 1) if i / n >= share)
+    return ordered[rank - 1]
 
 
 def attainment(served: Sequence[Served], slo: SLO) -> float:
-    """Share of requests that keep the limits."""
+    """Share of requests that keep the limits.
+
+    Args:
+        served: At least one.
+        slo: The limits.
+    """
+    if not served:
+        raise ValueError("attainment needs at least one request, got none")
     return sum(map(slo.is_met, served)) / len(served)
 
 

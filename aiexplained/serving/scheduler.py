@@ -200,7 +200,8 @@ class Scheduler:
         Raises:
             ValueError: if it could not run even alone; nothing is queued then.
         """
-        need = self.pool.blocks_for(len(sequence.prompt) + sequence.max_new_tokens)
+        # The last token that is written has no keys and values: nothing follows it.
+        need = self.pool.blocks_for(len(sequence.prompt) + sequence.max_new_tokens - 1)
         if need > self.pool.n_blocks:
             raise ValueError(
                 f"sequence {sequence.id} needs {need} blocks, the engine has {self.pool.n_blocks}"
@@ -295,8 +296,10 @@ class Scheduler:
     def _decode(self) -> tuple[tuple[SequenceState, ...], tuple[SequenceState, ...]]:
         """All that write, each with room for its token; the last one yields where room is short."""
         preempted: list[SequenceState] = []
-        decode = []
+        decode: list[SequenceState] = []
         for sequence in list(self.running):
+            if len(decode) == self.config.max_num_batched_tokens:
+                break
             if not sequence.outputs or sequence.computed != sequence.length - 1:
                 continue
             if self.pool.blocks_for(sequence.length) > len(sequence.blocks):

@@ -10,6 +10,7 @@ the first token travels along and reaches the client together with the second.
 from __future__ import annotations
 
 import heapq
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import count
@@ -242,11 +243,14 @@ def simulate(
         next_token: The language model: the token that follows a sequence.
 
     Raises:
-        ValueError: if there is no request, ``concurrency`` is below 1, a request could not run
-            alone on an engine, or a failure names no engine.
+        ValueError: if there is no request, two have one id, ``concurrency`` is below 1, a request
+            could not run alone on an engine, or a failure names no engine.
     """
     if not requests:
         raise ValueError("simulate needs at least one request")
+    request_id, times = Counter(request.id for request in requests).most_common(1)[0]
+    if times > 1:
+        raise ValueError(f"requests need ids of their own, got {request_id} {times} times")
     if concurrency is not None and concurrency < 1:
         raise ValueError(f"concurrency must be at least 1, got {concurrency}")
     for failure in failures:
@@ -281,6 +285,7 @@ class _Loop:
         self.first_tokens: dict[int, int] = {}
         self.held: dict[int, int] = {}
         self.pair: dict[int, tuple[int, int]] = {}
+        self.meant: list[dict[int, int]] = [{} for _ in self.engines]
         self.failed_tries: dict[int, int] = {}
         self.spans: list[Span] = []
         self.transfers: list[Transfer] = []
@@ -308,6 +313,7 @@ class _Loop:
             self.now, _, action, args = heapq.heappop(self.events)
             action(*args)
         self.spans.sort(key=lambda span: (span.start_s, span.engine))
+        self.transfers.sort(key=lambda transfer: transfer.start_s)
         return Run(list(self.served.values()), self.spans, self.transfers, self.most)
 
     def start(self, request: Request, start_s: float) -> None:
@@ -317,15 +323,17 @@ class _Loop:
     # The router ---------------------------------------------------------------------------------
 
     def choose(self, request: Request, pool: range, policy: RoutingPolicy) -> int | None:
-        loads = [
-            WorkerLoad(self.engines[i].scheduler.n_sequences, self.engines[i].scheduler.load_tokens)
-            if self.breakers[i].allows(self.now)
-            else None
-            for i in pool
-        ]
+        loads = [self.load(i) if self.breakers[i].allows(self.now) else None for i in pool]
         if all(load is None for load in loads):
             return None
         return pool[policy.choose(request, loads, self.now)]
+
+    def load(self, index: int) -> WorkerLoad:
+        """What is in an engine, and what the router has already meant for it."""
+        scheduler, meant = self.engines[index].scheduler, self.meant[index]
+        return WorkerLoad(
+            scheduler.n_sequences + len(meant), scheduler.load_tokens + sum(meant.values())
+        )
 
     def dispatch(self, request_id: int) -> None:
         served = self.served[request_id]
@@ -352,6 +360,8 @@ class _Loop:
             arrival_s=self.now,
         )
         self.engines[first].scheduler.add(sequence)
+        if first != last:
+            self.meant[last][request_id] = sequence.length
         self.wake(first)
 
     def try_again(self, request_id: int) -> None:
@@ -402,12 +412,12 @@ class _Loop:
         reads_only = index < self.fleet.n_prefill
         ended = engine.scheduler.finish_step(plan, tokens, pin=reads_only, duration_s=seconds)
         self.breakers[index].succeeded()
-        for sequence in writers:
-            if reads_only or self.fleet.n_colocated:
-                self.served[sequence.id].cached_tokens = max(
-                    self.served[sequence.id].cached_tokens, sequence.cached
-                )
-            if not reads_only:
+        if index in self.fleet.pools[0]:
+            for piece in plan.prefill:
+                if piece.start == piece.sequence.cached and not piece.sequence.preemptions:
+                    self.served[piece.sequence.id].cached_tokens = piece.start
+        if not reads_only:
+            for sequence in writers:
                 self.emit(sequence.id, tokens[sequence.id])
         for sequence in ended:
             if reads_only:
@@ -428,6 +438,7 @@ class _Loop:
         """The prompt is read: the router passes the request and its first token on."""
         request_id = sequence.id
         source, target = self.pair[request_id]
+        self.meant[target].pop(request_id)
         served = self.served[request_id]
         n_left = served.request.max_new_tokens - len(served.outputs)
         if n_left == 1:
@@ -481,14 +492,31 @@ class _Loop:
         }  # fmt: skip
         engine.up = False
         engine.reset()
+        self.cut_short(index)
         for request_id in sorted(lost):
             for other in self.pair[request_id]:
                 if other != index:
                     self.engines[other].scheduler.cancel(request_id)
+            self.meant[self.pair[request_id][1]].pop(request_id, None)
             self.first_tokens.pop(request_id, None)
             self.held.pop(request_id, None)
             self.breakers[index].failed(self.now)
             self.try_again(request_id)
+        for other in sorted({i for request_id in lost for i in self.pair[request_id]} - {index}):
+            self.wake(other)  # it may have waited for the blocks that are free now
+
+    def cut_short(self, index: int) -> None:
+        """Nothing that an engine does outlasts its loss."""
+        self.spans = [
+            span._replace(end_s=min(span.end_s, self.now)) if span.engine == index else span
+            for span in self.spans
+            if span.engine != index or span.start_s < self.now
+        ]
+        self.transfers = [
+            t._replace(end_s=min(t.end_s, self.now)) if index in (t.source, t.target) else t
+            for t in self.transfers
+            if index not in (t.source, t.target) or t.start_s < self.now
+        ]
 
     def recover(self, index: int) -> None:
         self.engines[index].up = True
