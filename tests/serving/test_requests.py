@@ -75,7 +75,7 @@ def test_prompts_share_no_block():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"n": 0}, "must be at least 1, got 0, 211 and 37"),
+        ({"n": 0}, "n must be at least 1, got 0"),
         ({"rate": 0.0}, "positive and finite, got 0.0"),
         ({"rate": float("inf")}, "positive and finite, got inf"),
         ({"shortest": 0.0}, r"shortest must be in \(0, 1\], got 0.0"),

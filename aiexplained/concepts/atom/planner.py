@@ -173,7 +173,9 @@ def plan(
         )
     outcomes = []
     for layout in layouts(n_engines, chunks):
-        fleet = _fleet(layout, gpu, model, n_blocks, gpus_per_engine, link_bandwidth)
+        fleet = make_fleet(
+            layout, gpu, model, link_bandwidth=link_bandwidth, gpus_per_engine=gpus_per_engine
+        )
 
         def serve(rate: float, fleet: Fleet = fleet) -> Run:
             requests = poisson_requests(
@@ -194,9 +196,22 @@ def _any_token(sequence: SequenceState) -> int:
     return 0
 
 
-def _fleet(
-    layout: Layout, gpu: Gpu, model: Model, n_blocks: int, gpus_per_engine: int, bandwidth: float
+def make_fleet(
+    layout: Layout, gpu: Gpu, model: Model, *, link_bandwidth: float, gpus_per_engine: int = 1
 ) -> Fleet:
+    """Engines of some hardware, used in one way.
+
+    Args:
+        layout: The way.
+        gpu: The hardware.
+        model: The model.
+        link_bandwidth: Bytes a second between two engines.
+        gpus_per_engine: GPUs that work as one engine.
+
+    Raises:
+        ValueError: if the weights do not fit into an engine.
+    """
+    n_blocks = kv_blocks(gpu, model, gpus_per_engine=gpus_per_engine)
     engine = EngineConfig(n_blocks=n_blocks, block_size=BLOCK, prefix_caching=False)
     if layout.chunk:
         engine = replace(engine, policy="mixed", max_num_batched_tokens=layout.chunk)
@@ -206,7 +221,7 @@ def _fleet(
         n_decode=layout.n_decode,
         engine=engine,
         cost=step_cost(gpu, model, gpus_per_engine=gpus_per_engine),
-        link=Link(bandwidth=bandwidth, kv_bytes_per_token=model.kv_bytes_per_token),
+        link=Link(bandwidth=link_bandwidth, kv_bytes_per_token=model.kv_bytes_per_token),
     )
 
 

@@ -11,7 +11,7 @@
 // request: {id, prompt_tokens, max_new_tokens, arrival_s}, in order of arrival.
 // fleet: dataclasses.asdict of Python's Fleet: {n_colocated, n_prefill, n_decode,
 //   engine: {n_blocks, block_size, max_num_seqs, max_num_batched_tokens, policy},
-//   cost: {overhead_s, token_s, pair_s, weights_s, kv_token_s},
+//   cost: {overhead_s, token_s, pair_s, weights_s, kv_token_s, sequence_s},
 //   link: {bandwidth, latency_s, kv_bytes_per_token}}.
 // simulate(requests, fleet, concurrency = null) -> run:
 //   {served: [{request, start_s, token_times_s: [], engines: [], readings: [], preemptions}],
@@ -116,7 +116,7 @@
     }
     const arithmetic = tokens * cost.token_s + pairs * cost.pair_s;
     const memory = cost.weights_s + kvTokens * cost.kv_token_s;
-    return cost.overhead_s + Math.max(arithmetic, memory);
+    return cost.overhead_s + plan.decode.length * cost.sequence_s + Math.max(arithmetic, memory);
   }
 
   function linkSeconds(link, nTokens) {
@@ -126,7 +126,7 @@
   function simulate(requests, fleet, concurrency = null) {
     const nEngines = fleet.n_colocated + fleet.n_prefill + fleet.n_decode;
     const engines = Array.from({ length: nEngines }, () => ({
-      scheduler: new Scheduler(fleet.engine), plan: null, linkFree: 0, most: 0,
+      scheduler: new Scheduler(fleet.engine), plan: null, linkFree: 0, most: 0, meant: new Map(),
     }));
     const twoPools = fleet.n_prefill > 0;
     const served = new Map();
@@ -142,7 +142,8 @@
     const leastLoaded = (from, to) => {
       let [best, fewest] = [from, Infinity];
       for (let i = from; i < to; i++) {
-        const load = engines[i].scheduler.loadTokens();
+        let load = engines[i].scheduler.loadTokens();
+        for (const tokens of engines[i].meant.values()) load += tokens;
         if (load < fewest) [best, fewest] = [i, load];
       }
       return best;
@@ -156,6 +157,7 @@
         : [leastLoaded(0, nEngines)];
       const maxNew = twoPools ? 1 : request.max_new_tokens;
       const sequence = makeSequence(request.id, request.prompt_tokens, maxNew, false);
+      if (twoPools) engines[own.engines[1]].meant.set(request.id, request.prompt_tokens);
       engines[own.engines[0]].scheduler.add(sequence);
       wake(own.engines[0]);
     }
@@ -211,6 +213,7 @@
     // The prompt is read: the router passes the request and its first token on.
     function handOver(sequence) {
       const { request, engines: pair } = served.get(sequence.id);
+      engines[pair[1]].meant.delete(sequence.id);
       if (request.max_new_tokens === 1) {
         engines[pair[0]].scheduler.release(sequence.id);
         emit(sequence.id);
@@ -252,6 +255,7 @@
       event.action();
     }
     spans.sort((a, b) => a[1] - b[1] || a[0] - b[0]);
+    transfers.sort((a, b) => a[3] - b[3]);
     const all = [...served.values()];
     return {
       served: all, spans, transfers, most_in_engine: engines.map((engine) => engine.most),
@@ -268,7 +272,14 @@
 
   // The smallest value that at least this share of the values do not exceed.
   const percentile = (values, share) => rank(Float64Array.from(values).sort(), share);
-  const rank = (ordered, share) => ordered[Math.max(Math.ceil(share * ordered.length), 1) - 1];
+
+  function rank(ordered, share) {
+    const n = ordered.length;
+    let i = Math.max(Math.ceil(share * n) - 1, 1); // one too many for 0.07 * 100, a little above 7
+    while (i / n < share) i += 1;
+    return ordered[i - 1];
+  }
+
 
   function isMet(served, slo) {
     if (ttft(served) > slo.ttft_s) return false;

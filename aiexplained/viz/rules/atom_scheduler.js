@@ -34,7 +34,8 @@
     }
 
     add(sequence) {
-      const need = this.blocksFor(sequence.prompt + sequence.maxNew);
+      // The last token that is written has no keys and values: nothing follows it.
+      const need = this.blocksFor(sequence.prompt + sequence.maxNew - 1);
       if (need > this.config.n_blocks) {
         throw new RangeError(
           `sequence ${sequence.id} needs ${need} blocks, the engine has ${this.config.n_blocks}`
@@ -115,6 +116,7 @@
       for (let i = 0; i < this.running.length; i++) {
         const sequence = this.running[i];
         if (!sequence.outputs || sequence.computed !== lengthOf(sequence) - 1) continue;
+        if (decode.length === this.config.max_num_batched_tokens) break;
         if (this.blocksFor(lengthOf(sequence)) > sequence.blocks) {
           while (!this.free && !preempted.has(sequence)) preempted.add(this.preempt());
           if (preempted.has(sequence)) break;
