@@ -391,7 +391,7 @@ def test_engines_that_a_failure_elsewhere_frees_go_on():
     # The first prompt stays pinned while it travels, and the second finds no block to be read.
     requests = [Request(i, [i] * 33, 2, 0.0) for i in range(2)]
     fleet = make_fleet("two pools", n_blocks=4, link=Link(latency_s=5.0))
-    failures = [Failure(1, 1.0, 2.0)]
+    failures = [Failure(1, 1.0, 1.001)]  # back before the second is read
     run = simulate(requests, fleet, failures=failures, retries=Retries(max_retries=0))
     check(run, fleet, requests)
     assert [s.failed for s in run.served] == [True, False]
