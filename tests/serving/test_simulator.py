@@ -219,6 +219,19 @@ def test_times_of_one_pool_by_hand():
     assert (run.transfers, served.engines) == ([], [0])
 
 
+def test_the_delay_gate_goes_by_the_time_of_the_last_prompt():
+    requests = [Request(0, [1] * 40, 9, 0.0), Request(1, [2] * 40, 1, 10.5)]
+    ttft = {}
+    for factor in (0.0, 0.25):
+        fleet = Fleet(
+            n_colocated=1, cost=COST, engine=EngineConfig(n_blocks=97, delay_factor=factor)
+        )
+        ttft[factor] = simulate(requests, fleet).served[1].ttft_s
+    # Steps of 1 + n / 64 s end 1.14 s, then 2.80 s after its arrival; the gate opens after 2.5 s.
+    assert ttft[0.0] == 41 / 64 + 0.5 + 10
+    assert ttft[0.25] == 41 / 64 + 0.5 + 1 + 42 / 64 + 10
+
+
 def test_time_to_first_token_has_the_wait_for_the_prompt_before():
     fleet = make_fleet("two pools", link=LINK, cost=COST)
     requests = [Request(0, [1] * 32, 1, 0.0), Request(1, [2] * 40, 2, 3.0)]
@@ -391,7 +404,7 @@ def test_engines_that_a_failure_elsewhere_frees_go_on():
     # The first prompt stays pinned while it travels, and the second finds no block to be read.
     requests = [Request(i, [i] * 33, 2, 0.0) for i in range(2)]
     fleet = make_fleet("two pools", n_blocks=4, link=Link(latency_s=5.0))
-    failures = [Failure(1, 1.0, 2.0)]
+    failures = [Failure(1, 1.0, 1.001)]  # back before the second is read
     run = simulate(requests, fleet, failures=failures, retries=Retries(max_retries=0))
     check(run, fleet, requests)
     assert [s.failed for s in run.served] == [True, False]
@@ -404,6 +417,7 @@ def test_what_a_lost_engine_was_doing_ends_with_it():
     run = simulate(requests, fleet, failures=[Failure(0, 4.0, 4.5)], retries=retries)
     check(run, fleet, requests)
     assert [(s.start_s, s.end_s) for s in run.spans[:2]] == [(0.0, 4.0), (5.0, 15.0)]
+    assert run.transfers[0].start_s == 15.0  # the end planned for the lost step ends no other
     run = simulate(requests, fleet, failures=[Failure(1, 10.5, 10.75)], retries=retries)
     check(run, fleet, requests)
     assert [(t.start_s, t.end_s) for t in run.transfers] == [(10.0, 10.5), (13.5, 14.75)]
