@@ -2,6 +2,7 @@
 
 from aiexplained.serving.block_cache import BlockCache, block_hashes, extend_hashes
 from aiexplained.serving.block_pool import BlockPool
+from aiexplained.serving.fleet import Failure, Fleet, Link, ReadPiece, Run, Served, Span, Transfer
 from aiexplained.serving.latency import (
     SLO,
     attainment,
@@ -33,19 +34,9 @@ from aiexplained.serving.routing import (
     RoutingPolicy,
     WorkerLoad,
 )
-from aiexplained.serving.scheduler import EngineConfig, Piece, Plan, Scheduler, SequenceState
-from aiexplained.serving.simulator import (
-    Failure,
-    Fleet,
-    Link,
-    Reading,
-    Run,
-    Served,
-    Span,
-    Transfer,
-    made_up_token,
-    simulate,
-)
+from aiexplained.serving.scheduler import EngineConfig, Scheduler
+from aiexplained.serving.sequences import Piece, Plan, SequenceState
+from aiexplained.serving.simulator import made_up_token, simulate
 from aiexplained.serving.step_cost import StepCost
 
 __all__ = [
@@ -67,7 +58,7 @@ __all__ = [
     "PrefixHash",
     "RadixTree",
     "RandomChoice",
-    "Reading",
+    "ReadPiece",
     "Request",
     "Retries",
     "RoundRobin",

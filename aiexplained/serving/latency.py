@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from aiexplained.serving.simulator import Run, Served
+from aiexplained.serving.fleet import Run, Served
 
 Pace = Literal["mean", "p95", "worst"]
 """What must be short: the mean time between tokens, that of 95 of 100 of them, or every one."""
