@@ -268,7 +268,7 @@ def test_transfers_are_listed_by_their_start():
     )
 
     class Last:
-        def choose(self, request, loads):
+        def choose(self, request, loads, now_s=0.0):
             return 0 if request.id < 2 else 1
 
     requests = [Request(i, [i] * n, 2, 0.0) for i, n in enumerate([40, 44, 48])]

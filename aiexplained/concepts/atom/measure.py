@@ -127,6 +127,29 @@ def _requests(n: int, rate: float, prompt: int, output: int, seed: int) -> list[
     )
 
 
+def measure_saturation(
+    *, workload: str, seed: int, concurrency: int = 128, n_requests: int = 400
+) -> dict[str, float]:
+    """Tokens a second of every layout when requests never run out; nobody minds waiting.
+
+    Args:
+        workload: One of :data:`WORKLOADS`.
+        seed: Of the requests.
+        concurrency: Requests in flight at any time.
+        n_requests: How many in all.
+
+    Raises:
+        ValueError: if the workload is unknown.
+    """
+    requests = _requests(n_requests, 1.0, *_lengths(workload), seed)
+    return {
+        layout.name: describe(simulate(requests, study_fleet(layout), concurrency=concurrency))[
+            "tokens_per_s"
+        ]
+        for layout in study_layouts()
+    }
+
+
 def measure_goodput(
     *, workload: str, pace: str, seed: int, n_requests: int = 150
 ) -> dict[str, float]:

@@ -195,9 +195,9 @@ def measure_turns(*, seed: int, n_sessions: int = 4, n_turns: int = 3) -> dict[s
         n_turns: Turns of each.
 
     Returns:
-        ``turns``: for each the blocks of the prompts, those ``moved`` and those ``skipped``, and
-        prompt tokens ``cached`` where they are read; ``same``: answers equal to those of a single
-        engine; ``block_bytes``.
+        ``turns``: for each the blocks of the prompts, those ``moved``, those ``skipped`` and those
+        that the writing engine ``had`` from the turn before, and prompt tokens ``cached`` where
+        they are read; ``same``: answers equal to those of a single engine; ``block_bytes``.
     """
     sizes, engine = SYSTEMS["pools"]
     said: list[list[int]] = [[] for _ in range(n_sessions)]
@@ -212,6 +212,8 @@ def measure_turns(*, seed: int, n_sessions: int = 4, n_turns: int = 3) -> dict[s
                 Request(r.id, [*said[i], *r.prompt], r.max_new_tokens, r.arrival_s, i)
                 for i, r in enumerate(new)
             ]
+            # The last token of an answer has no keys and values: nothing followed it.
+            had = sum(max(len(tokens) - 1, 0) // engine.block_size for tokens in said)
             run = pools.serve(requests)
             said = [[*s.request.prompt, *s.outputs] for s in run.served]
             same += sum(s.outputs == _answer_alone(s.request) for s in run.served)
@@ -220,6 +222,7 @@ def measure_turns(*, seed: int, n_sessions: int = 4, n_turns: int = 3) -> dict[s
                     "blocks": sum(-(-len(r.prompt) // engine.block_size) for r in requests),
                     "moved": sum(t.n_blocks for t in run.transfers),
                     "skipped": sum(t.skipped_blocks for t in run.transfers),
+                    "had": had,
                     "cached": sum(s.cached_tokens for s in run.served),
                     "tokens": sum(len(r.prompt) for r in requests),
                 }

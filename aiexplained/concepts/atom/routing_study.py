@@ -7,7 +7,7 @@ the turn before could skip most of a prompt, if the router sends it there.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from aiexplained.serving import (
     CacheAware,
@@ -228,3 +228,30 @@ def measure_failure(
 
 def _p99_ttft(run: Run) -> float:
     return percentile((s.ttft_s for s in run.served if s.token_times_s), 0.99)
+
+
+def record_routing(*, policy: str, seed: int) -> dict[str, dict[str, float]]:
+    """:func:`measure_routing` on both kinds of fleets, as plain numbers.
+
+    Args:
+        policy: One of :data:`POLICIES`.
+        seed: Of the conversations and the policy.
+    """
+    fleets = {"two pools": True, "colocated": False}
+    return {
+        name: asdict(measure_routing(policy=policy, seed=seed, two_pools=two_pools))
+        for name, two_pools in fleets.items()
+    }
+
+
+def record_failure(*, policy: str, seed: int) -> dict[str, dict[str, float]]:
+    """:func:`measure_failure` with circuit breakers and without, as plain numbers.
+
+    Args:
+        policy: One of :data:`POLICIES`.
+        seed: Of the arrivals, the policy and the retries.
+    """
+    return {
+        name: asdict(measure_failure(seed=seed, breaker=breaker, policy=policy))
+        for name, breaker in (("breaker", True), ("no breaker", False))
+    }

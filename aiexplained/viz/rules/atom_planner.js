@@ -21,6 +21,7 @@
       pair_s: (4 * (model.n_layers * model.n_heads * model.head_dim)) / flops,
       weights_s: weights(model) / bandwidth,
       kv_token_s: kvBytes(model) / bandwidth,
+      sequence_s: 0,
     };
   }
 
