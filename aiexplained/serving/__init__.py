@@ -5,7 +5,9 @@ from aiexplained.serving.block_pool import BlockPool
 from aiexplained.serving.fleet import Failure, Fleet, Link, ReadPiece, Run, Served, Span, Transfer
 from aiexplained.serving.latency import (
     SLO,
+    Pace,
     attainment,
+    describe_latency,
     goodput_rps,
     percentile,
 )
@@ -52,6 +54,7 @@ __all__ = [
     "Fleet",
     "LeastLoaded",
     "Link",
+    "Pace",
     "Piece",
     "Plan",
     "PowerOfTwo",
@@ -75,6 +78,7 @@ __all__ = [
     "attainment",
     "block_hashes",
     "conversation_requests",
+    "describe_latency",
     "drawn_requests",
     "extend_hashes",
     "goodput_rps",

@@ -14,6 +14,9 @@ from aiexplained.serving.step_cost import StepCost
 class Link:
     """How keys and values travel. An engine sends, or receives, one prompt at a time.
 
+    A transfer begins when both ends are free, and transfers of an end in the order in which they
+    were asked for.
+
     Args:
         bandwidth: Bytes a second.
         latency_s: Fixed time of a transfer.

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from statistics import fmean
 from typing import Literal
 
 from aiexplained.serving.fleet import Run, Served
@@ -66,6 +68,41 @@ def percentile(values: Iterable[float], share: float) -> float:
     return ordered[rank - 1]
 
 
+def describe_latency(
+    starts_s: Sequence[float], times_s: Sequence[Sequence[float]]
+) -> dict[str, float]:
+    """Waiting and gaps, in seconds, over all requests and all gaps.
+
+    Args:
+        starts_s: When each request was sent.
+        times_s: When the client got each of its tokens; at least one each.
+
+    Returns:
+        ``ttft_mean_s``, ``ttft_p50_s``, ``ttft_p99_s``, ``ttft_worst_s``; ``gap_p50_s``,
+        ``gap_p99_s``, ``gap_worst_s`` of all gaps of all answers; ``tpot_mean_s`` and
+        ``tpot_p99_s`` of the answers with two tokens or more. Where there is no gap, 0.
+
+    Raises:
+        ValueError: if there is no request, or one has no token.
+    """
+    if not starts_s or not all(times_s):
+        raise ValueError("describe_latency needs requests with at least one token each")
+    waits = [times[0] - start for start, times in zip(starts_s, times_s, strict=True)]
+    gaps = [b - a for times in times_s for a, b in pairwise(times)] or [0.0]
+    paces = [(t[-1] - t[0]) / (len(t) - 1) for t in times_s if len(t) > 1] or [0.0]
+    return {
+        "ttft_mean_s": fmean(waits),
+        "ttft_p50_s": percentile(waits, 0.5),
+        "ttft_p99_s": percentile(waits, 0.99),
+        "ttft_worst_s": max(waits),
+        "gap_p50_s": percentile(gaps, 0.5),
+        "gap_p99_s": percentile(gaps, 0.99),
+        "gap_worst_s": max(gaps),
+        "tpot_mean_s": fmean(paces),
+        "tpot_p99_s": percentile(paces, 0.99),
+    }
+
+
 def attainment(served: Sequence[Served], slo: SLO) -> float:
     """Share of requests that keep the limits.
 
@@ -107,6 +144,8 @@ def goodput_rps(
         raise ValueError(
             f"goodput_rps needs 0 <= low < high and share in (0, 1], got {low}, {high}, {share}"
         )
+    if steps < 1:
+        raise ValueError(f"goodput_rps needs at least 1 step, got {steps}")
     for _ in range(steps):
         middle = (low + high) / 2
         if attainment(serve(middle).served, slo) >= share:

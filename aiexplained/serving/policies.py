@@ -26,7 +26,7 @@ class RandomChoice(ExplainedPolicy):
         seed: Of the draws.
     """
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int | tuple[int, ...]) -> None:
         self._rng = np.random.default_rng(seed)
 
     def decide(self, request: Request, loads: Loads, now_s: float) -> Decision:
@@ -54,7 +54,7 @@ class PowerOfTwo(ExplainedPolicy):
         seed: Of the draws.
     """
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int | tuple[int, ...]) -> None:
         self._rng = np.random.default_rng(seed)
 
     def decide(self, request: Request, loads: Loads, now_s: float) -> Decision:

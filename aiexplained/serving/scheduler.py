@@ -157,9 +157,12 @@ class Scheduler:
         return tuple(pieces)
 
     def _cut(self, new: int, budget: int, batch_has_tokens: bool) -> int:
-        """Tokens of a prompt that fit; a cut piece is a multiple of the block size and of 64."""
-        if new <= budget:
-            return new
+        """Tokens of a prompt that fit.
+
+        Prefill first cuts to a multiple of the block size and of 64; mixed steps fill their budget.
+        """
+        if new <= budget or self.config.policy == "mixed":
+            return max(min(new, budget), 0)
         multiple = max(self.config.block_size, CHUNK_MULTIPLE)
         whole = max(budget, 0) // multiple * multiple
         return whole if whole or batch_has_tokens else max(budget, 0)

@@ -1,8 +1,8 @@
 """What a step of an engine costs, by the roofline: the slower of arithmetic and memory.
 
 A step that reads prompts is limited by arithmetic, one that writes tokens by fetching weights and
-keys and values. One law covers both, and a mixed step too, whose tokens share one pass over the
-weights.
+keys and values. One law covers both, and a mixed step too: all its tokens share one pass over the
+weights, then those of prompts and those of answers attend, each for themselves.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from typing import Self
 class StepCost:
     """Seconds of one step of an engine.
 
-    ``overhead + writing * sequence + max(tokens * token + pairs * pair, weights + kv_tokens *
-    kv_token)``, where a pair is a token and one that it attends to, and ``writing`` counts the
-    sequences that write.
+    The sum of ``overhead``, ``sequence`` for each sequence that writes, and three times the longer
+    of arithmetic and memory: products with the weights, ``max(tokens * token, weights)``, attention
+    of prompts, and attention of answers, ``max(pairs * pair, kv_tokens * kv_token)`` each. A pair
+    is a token and one that it attends to.
 
     Args:
         overhead_s: Paid by every step.
@@ -58,19 +59,18 @@ class StepCost:
             prefill: Tokens that a piece of a prompt follows, and tokens of the piece.
             decode_contexts: For each sequence that writes, the tokens that it attends to.
         """
-        tokens = pairs = kv_tokens = writing = 0
+        tokens = pairs = before = writing = contexts = 0
         for start, count in prefill:
             tokens += count
             pairs += count * start + count * (count + 1) // 2
-            kv_tokens += start
+            before += start
         for context in decode_contexts:
-            tokens += 1
             writing += 1
-            pairs += context
-            kv_tokens += context
-        arithmetic = tokens * self.token_s + pairs * self.pair_s
-        memory = self.weights_s + kv_tokens * self.kv_token_s
-        return self.overhead_s + writing * self.sequence_s + max(arithmetic, memory)
+            contexts += context
+        products = max((tokens + writing) * self.token_s, self.weights_s)
+        reading = max(pairs * self.pair_s, before * self.kv_token_s)
+        answers = max(contexts * self.pair_s, contexts * self.kv_token_s)
+        return self.overhead_s + writing * self.sequence_s + products + reading + answers
 
     @classmethod
     def of_hardware(
@@ -100,6 +100,8 @@ class StepCost:
         """
         if not (flops > 0 and bandwidth > 0):
             raise ValueError(f"flops and bandwidth must be positive, got {flops} and {bandwidth}")
+        if not n_params > 0:
+            raise ValueError(f"n_params must be positive, got {n_params}")
         return cls(
             overhead_s=overhead_s,
             token_s=2 * n_params / flops,

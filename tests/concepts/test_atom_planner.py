@@ -93,7 +93,10 @@ def test_the_roofline_and_the_time_of_a_step_agree():
         seconds = cost.seconds(prefill=prefill, decode_contexts=contexts) - cost.overhead_s
         pairs = tokens * context or tokens * (tokens + 1) // 2
         operations = 2 * MODEL.n_params * tokens + 4 * MODEL.attention_width * pairs
-        assert operations / seconds == pytest.approx(point.flops, rel=1e-9)
+        # A step does its products first and attends then, each at its own roof.
+        assert 0.9 * point.flops < operations / seconds <= (1 + 1e-9) * point.flops
+        if not context:
+            assert operations / seconds == pytest.approx(point.flops, rel=1e-9)
 
 
 def test_every_split_is_tried_and_uses_all_engines():

@@ -41,7 +41,7 @@ def test_without_breaker_the_lost_engine_looks_idle_and_swallows_requests(seed):
     assert run.failed > 0
     assert run.answered + run.failed == 160
     assert run.most_retries == 5
-    assert run.ttft_p99_s > 10 * run.calm_ttft_p99_s
+    assert run.ttft_p99_s > 5 * run.calm_ttft_p99_s
 
 
 def test_rejects_an_unknown_policy():

@@ -49,12 +49,13 @@ class Engine:
         return s.finish_step(plan, {w.id: made_up_token(w) for w in writers})
 
     def check_cuts(self, plan):
-        multiple = max(self.config.block_size, 64)
+        multiple, most = max(self.config.block_size, 64), self.config.max_num_batched_tokens
         for i, piece in enumerate(plan.prefill):
             assert piece.count > 0
             assert piece.start == piece.sequence.computed
             alone_in_step = i == 0 and not plan.decode
-            assert piece.is_last or piece.count % multiple == 0 or alone_in_step
+            fills = self.config.policy == "mixed" and plan.n_tokens == most
+            assert piece.is_last or piece.count % multiple == 0 or alone_in_step or fills
 
     def finish(self):
         """Steps until nothing is left; each has work, or the rest would wait for ever."""
@@ -157,7 +158,7 @@ def test_a_step_never_has_more_tokens_than_its_budget_though_more_sequences_writ
 
 
 def test_what_the_budget_cuts_is_read_in_pieces_of_whole_multiples():
-    engine = Engine(n_blocks=97, max_num_batched_tokens=131, policy="mixed")
+    engine = Engine(n_blocks=97, max_num_batched_tokens=131)
     long = SequenceState(0, [1] * 300, 2)
     engine.scheduler.add(long)
     engine.step()
@@ -168,15 +169,21 @@ def test_what_the_budget_cuts_is_read_in_pieces_of_whole_multiples():
 
 
 def test_a_budget_below_the_multiple_is_used_whole_only_by_an_empty_batch():
+    engine = Engine(n_blocks=97, max_num_batched_tokens=61)
+    for i, length in enumerate((5, 100)):
+        engine.scheduler.add(SequenceState(i, [9 + i] * length, 1))
+    engine.finish()
+    assert [[p.count for p in plan.prefill] for plan in engine.plans] == [[5], [61], [39]]
+
+
+def test_a_mixed_step_fills_its_budget():
     engine = Engine(n_blocks=97, max_num_batched_tokens=61, policy="mixed")
-    (writer,) = fill(engine, 1, 5, 3)
+    (writer,) = fill(engine, 1, 5, 4)
     engine.step()
     engine.scheduler.add(SequenceState(9, [9] * 100, 1))
-    plans = [engine.scheduler.schedule()]
-    assert (plans[0].prefill, plans[0].decode) == ((), (writer,))
-    engine.scheduler.finish_step(plans[0], {0: 1})
-    engine.finish()
-    assert [p.count for plan in engine.plans for p in plan.prefill] == [5, 61, 39]
+    plan = engine.scheduler.schedule()
+    assert [p.count for p in plan.prefill] == [60]
+    assert plan.decode == (writer,)
 
 
 def test_the_last_that_runs_yields_where_memory_is_short_and_goes_to_the_front():

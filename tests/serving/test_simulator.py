@@ -420,7 +420,7 @@ def test_what_a_lost_engine_was_doing_ends_with_it():
     assert run.transfers[0].start_s == 15.0  # the end planned for the lost step ends no other
     run = simulate(requests, fleet, failures=[Failure(1, 10.5, 10.75)], retries=retries)
     check(run, fleet, requests)
-    assert [(t.start_s, t.end_s) for t in run.transfers] == [(10.0, 10.5), (13.5, 14.75)]
+    assert [(t.start_s, t.end_s) for t in run.transfers] == [(10.0, 10.5), (14.0, 15.25)]
 
 
 def test_a_made_up_token_depends_on_the_last_one_and_on_the_place():

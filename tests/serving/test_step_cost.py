@@ -20,17 +20,24 @@ contexts = st.lists(st.integers(1, 997), max_size=7)
     [
         ([], [], 1 / 8 + 2),
         # 7 tokens, 1 + 2 + ... + 7 = 28 pairs, nothing to fetch but the weights
-        ([(0, 7)], [], 1 / 8 + max(7 / 4 + 28 / 32, 2)),
+        ([(0, 7)], [], 1 / 8 + max(7 / 4, 2) + 28 / 32),
         # 3 tokens after 5: pairs 6 + 7 + 8 = 21, the keys and values of 5 are fetched
-        ([(5, 3)], [], 1 / 8 + max(3 / 4 + 21 / 32, 2 + 5 / 2)),
+        ([(5, 3)], [], 1 / 8 + max(3 / 4, 2) + max(21 / 32, 5 / 2)),
         # 2 tokens, 11 + 13 pairs and as many keys and values
-        ([], [11, 13], 1 / 8 + max(2 / 4 + 24 / 32, 2 + 24 / 2)),
-        # a mixed step fetches the weights once
-        ([(0, 97)], [11], 1 / 8 + max(98 / 4 + (97 * 49 + 11) / 32, 2 + 11 / 2)),
+        ([], [11, 13], 1 / 8 + max(2 / 4, 2) + max(24 / 32, 24 / 2)),
+        # a mixed step fetches the weights once; prompts and answers attend one after the other
+        ([(0, 97)], [11], 1 / 8 + max(98 / 4, 2) + 97 * 49 / 32 + max(11 / 32, 11 / 2)),
     ],
 )
 def test_by_hand(prefill, decode, seconds):
     assert COST.seconds(prefill=prefill, decode_contexts=decode) == seconds
+
+
+def test_each_sequence_that_writes_adds_its_time():
+    slower = replace(COST, sequence_s=0.5)
+    for decode in ([], [11], [11, 13, 17]):
+        before = COST.seconds(prefill=[(5, 3)], decode_contexts=decode)
+        assert slower.seconds(prefill=[(5, 3)], decode_contexts=decode) == before + len(decode) / 2
 
 
 def test_pairs_are_those_of_a_causal_mask():

@@ -125,6 +125,11 @@ def step_cost(
         flops_share: Of the data sheet's operations a second, what matrix products reach.
         bandwidth_share: Of its bytes a second, what reads reach.
     """
+    if not (0 < flops_share <= 1 and 0 < bandwidth_share <= 1 and gpus_per_engine >= 1):
+        raise ValueError(
+            "step_cost needs shares in (0, 1] and gpus_per_engine >= 1, got "
+            f"{flops_share}, {bandwidth_share} and {gpus_per_engine}"
+        )
     return StepCost.of_hardware(
         flops=flops_share * gpu.flops * gpus_per_engine,
         bandwidth=bandwidth_share * gpu.bandwidth * gpus_per_engine,
@@ -150,6 +155,11 @@ def kv_blocks(gpu: Gpu, model: Model, *, gpus_per_engine: int = 1, used: float =
     >>> kv_blocks(GPUS["MI300X"], MODELS["Llama-3.1-8B"])
     74739
     """
+    if gpus_per_engine < 1 or not 0 < used <= 1:
+        raise ValueError(
+            f"kv_blocks needs gpus_per_engine >= 1 and used in (0, 1], got {gpus_per_engine} and "
+            f"{used}"
+        )
     left = used * gpu.memory * gpus_per_engine - model.bytes
     n_blocks = int(left // (BLOCK * model.kv_bytes_per_token))
     if n_blocks < 1:

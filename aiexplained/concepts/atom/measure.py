@@ -7,20 +7,20 @@ MI355X each, Qwen3-32B in bfloat16, half of the arithmetic and 70 % of the bandw
 from __future__ import annotations
 
 from collections.abc import Sequence
-from statistics import fmean
 from typing import Any
 
 from aiexplained.concepts.atom.hardware import GPUS, MODELS
-from aiexplained.concepts.atom.planner import Layout, Workload, layouts, limit_rps, make_fleet, plan
+from aiexplained.concepts.atom.planner import Layout, Workload, layouts, limit_rps, make_fleet
 from aiexplained.serving import (
     SLO,
     EngineConfig,
     Fleet,
     Link,
-    Run,
+    Pace,
+    Served,
     StepCost,
     attainment,
-    percentile,
+    describe_latency,
     poisson_requests,
     simulate,
 )
@@ -28,13 +28,18 @@ from aiexplained.serving import (
 GPU, MODEL = GPUS["MI355X"], MODELS["Qwen3-32B"]
 N_ENGINES = 4
 CHUNKS = (256, 512, 2048)
-WORKLOADS = {"documents": (8192, 256), "chat": (1024, 512), "writing": (256, 1024)}
+WORKLOADS = {"documents": (8192, 256), "chat": (1024, 256), "writing": (512, 512)}
 """Longest prompt and longest answer, in tokens."""
-LOADS = (0.2, 0.4, 0.6, 0.8)
-"""Arrivals, as a share of what colocated engines could bear without limits on latency."""
-PACES = ("mean", "p95", "worst")
-TTFT_S, GAP_S = 2.0, 0.04
-LINKS = (100e9, 25e9, 5e9, 1e9, 0.25e9)
+PACES: tuple[Pace, ...] = ("mean", "p95", "worst")
+SLOS = {pace: SLO(ttft_s=2.0, gap_s=0.04, pace=pace) for pace in PACES}
+"""First token within 2 s, gaps within 40 ms, by the gaps that must keep the limit."""
+RATIO, N_RATES = 1.15, 16
+"""Arrival rates of a study: each so many times the next, from the bound downwards."""
+SPAN_S, FEWEST, MOST = 60.0, 200, 1500
+"""Seconds of arrivals, within these numbers of requests."""
+COUNTED = (0.2, 0.8)
+"""Which requests count, by place: the first find empty engines, the last leave them."""
+LINKS = (100e9, 25e9, 5e9, 1e9)
 
 
 def study_layouts() -> list[Layout]:
@@ -52,8 +57,8 @@ def study_fleet(layout: Layout, *, bandwidth: float = 25e9) -> Fleet:
     return make_fleet(layout, GPU, MODEL, link_bandwidth=bandwidth)
 
 
-def capacity_rps(prompt_tokens: int, output_tokens: int) -> float:
-    """Requests a second that colocated engines could bear if waiting did not matter.
+def bound_rps(prompt_tokens: int, output_tokens: int) -> float:
+    """Requests a second that four engines cannot bear in any layout.
 
     Args:
         prompt_tokens: Longest prompt.
@@ -62,57 +67,7 @@ def capacity_rps(prompt_tokens: int, output_tokens: int) -> float:
     workload = Workload(
         arrival_rate_rps=1.0, prompt_tokens=prompt_tokens, output_tokens=output_tokens
     )
-    return limit_rps(workload, study_fleet(study_layouts()[0]))
-
-
-def describe(run: Run) -> dict[str, float]:
-    """Waiting and gaps of a run, in seconds, and its throughput.
-
-    Args:
-        run: Of the simulator.
-    """
-    waits = [s.ttft_s for s in run.served]
-    gaps = [gap for s in run.served for gap in s.gaps_s]
-    paces = [s.tpot_s for s in run.served]
-    return {
-        "ttft_p50_s": percentile(waits, 0.5),
-        "ttft_p99_s": percentile(waits, 0.99),
-        "tpot_mean_s": fmean(paces),
-        "tpot_p99_s": percentile(paces, 0.99),
-        "gap_p50_s": percentile(gaps, 0.5),
-        "gap_p99_s": percentile(gaps, 0.99),
-        "gap_worst_s": max(gaps),
-        "tokens_per_s": sum(len(s.outputs) for s in run.served) / run.makespan_s,
-    }
-
-
-def measure_latency(
-    *, workload: str, seed: int, loads: Sequence[float] = LOADS, n_requests: int = 300
-) -> dict[str, Any]:
-    """Waiting and gaps of every layout at several arrival rates; the same requests for all.
-
-    Args:
-        workload: One of :data:`WORKLOADS`.
-        seed: Of the requests.
-        loads: Arrival rates, as shares of :func:`capacity_rps`.
-        n_requests: How many.
-
-    Returns:
-        ``rates_rps``, and by layout a row for each rate from :func:`describe`.
-
-    Raises:
-        ValueError: if the workload is unknown.
-    """
-    prompt, output = _lengths(workload)
-    rates = [load * capacity_rps(prompt, output) for load in loads]
-    rows: dict[str, list[dict[str, float]]] = {}
-    for layout in study_layouts():
-        fleet = study_fleet(layout)
-        rows[layout.name] = [
-            describe(simulate(_requests(n_requests, rate, prompt, output, seed), fleet))
-            for rate in rates
-        ]
-    return {"rates_rps": rates, "layouts": rows}
+    return max(limit_rps(workload, study_fleet(layout)) for layout in study_layouts())
 
 
 def _lengths(workload: str) -> tuple[int, int]:
@@ -121,66 +76,87 @@ def _lengths(workload: str) -> tuple[int, int]:
     return WORKLOADS[workload]
 
 
-def _requests(n: int, rate: float, prompt: int, output: int, seed: int) -> list[Any]:
-    return poisson_requests(
-        n, arrival_rate_rps=rate, prompt_tokens=prompt, output_tokens=output, seed=seed
+def _serve(
+    fleet: Fleet, rate: float, lengths: tuple[int, int], seed: int, span_s: float
+) -> list[Served]:
+    """Serve for a while, and keep the requests of the middle."""
+    n = round(min(max(rate * span_s, FEWEST), MOST))
+    requests = poisson_requests(
+        n, arrival_rate_rps=rate, prompt_tokens=lengths[0], output_tokens=lengths[1], seed=seed
     )
+    served = simulate(requests, fleet).served
+    return served[round(COUNTED[0] * n) : round(COUNTED[1] * n)]
+
+
+def describe(served: Sequence[Served]) -> dict[str, float]:
+    """:func:`~aiexplained.serving.describe_latency` of served requests.
+
+    Args:
+        served: Of the simulator.
+    """
+    return describe_latency([s.start_s for s in served], [s.token_times_s for s in served])
+
+
+def measure_rates(
+    *, workload: str, seed: int, n_rates: int = N_RATES, span_s: float = SPAN_S
+) -> dict[str, Any]:
+    """Waiting, gaps and limits kept by every layout at falling arrival rates.
+
+    All layouts serve the same requests.
+
+    Args:
+        workload: One of :data:`WORKLOADS`.
+        seed: Of the requests.
+        n_rates: Arrival rates, from :func:`bound_rps` downwards.
+        span_s: Seconds of arrivals, within :data:`FEWEST` and :data:`MOST` requests.
+
+    Returns:
+        ``rates_rps``, from the lowest, and by layout a row for each: :func:`describe`, and
+        ``within``, the share of requests within each of :data:`SLOS`.
+
+    Raises:
+        ValueError: if the workload is unknown.
+    """
+    lengths = _lengths(workload)
+    top = bound_rps(*lengths)
+    rates = [top / RATIO**i for i in range(n_rates)][::-1]
+    rows: dict[str, list[dict[str, Any]]] = {}
+    for layout in study_layouts():
+        fleet = study_fleet(layout)
+        for rate in rates:
+            served = _serve(fleet, rate, lengths, seed, span_s)
+            within = {pace: attainment(served, slo) for pace, slo in SLOS.items()}
+            rows.setdefault(layout.name, []).append({**describe(served), "within": within})
+    return {"rates_rps": rates, "layouts": rows}
 
 
 def measure_saturation(
-    *, workload: str, seed: int, concurrency: int = 128, n_requests: int = 400
+    *, workload: str, seed: int, concurrency: int = 64, waves: int = 10
 ) -> dict[str, float]:
-    """Tokens a second of every layout when requests never run out; nobody minds waiting.
+    """Tokens a second of every layout while requests never run out; nobody minds waiting.
 
     Args:
         workload: One of :data:`WORKLOADS`.
         seed: Of the requests.
         concurrency: Requests in flight at any time.
-        n_requests: How many in all.
+        waves: Requests in all, as a multiple of that. The first fifth of the time and the last
+            do not count.
 
     Raises:
         ValueError: if the workload is unknown.
     """
-    requests = _requests(n_requests, 1.0, *_lengths(workload), seed)
-    return {
-        layout.name: describe(simulate(requests, study_fleet(layout), concurrency=concurrency))[
-            "tokens_per_s"
-        ]
-        for layout in study_layouts()
-    }
-
-
-def measure_goodput(
-    *, workload: str, pace: str, seed: int, n_requests: int = 150
-) -> dict[str, float]:
-    """The most requests a second of which nine in ten keep both limits, by layout.
-
-    Args:
-        workload: One of :data:`WORKLOADS`.
-        pace: Which gaps must be short, see :class:`~aiexplained.serving.SLO`.
-        seed: Of the requests.
-        n_requests: How many.
-
-    Raises:
-        ValueError: if the workload or the pace is unknown.
-    """
     prompt, output = _lengths(workload)
-    found = plan(
-        Workload(
-            arrival_rate_rps=0.5 * capacity_rps(prompt, output),
-            prompt_tokens=prompt,
-            output_tokens=output,
-        ),
-        GPU,
-        MODEL,
-        n_engines=N_ENGINES,
-        slo=SLO(ttft_s=TTFT_S, gap_s=GAP_S, pace=pace),  # type: ignore[arg-type]
-        link_bandwidth=25e9,
-        chunks=CHUNKS,
-        n_requests=n_requests,
+    requests = poisson_requests(
+        waves * concurrency, arrival_rate_rps=1.0, prompt_tokens=prompt, output_tokens=output,
         seed=seed,
-    )
-    return {outcome.layout.name: outcome.goodput_rps for outcome in found.outcomes}
+    )  # fmt: skip
+    speeds = {}
+    for layout in study_layouts():
+        run = simulate(requests, study_fleet(layout), concurrency=concurrency)
+        first, last = (share * run.makespan_s for share in COUNTED)
+        counted = sum(first <= t < last for s in run.served for t in s.token_times_s)
+        speeds[layout.name] = counted / (last - first)
+    return speeds
 
 
 def measure_region(
@@ -189,60 +165,58 @@ def measure_region(
     prompts: Sequence[int] = (512, 1024, 2048, 4096, 8192, 16384),
     n_rates: int = 8,
     output_tokens: int = 256,
-    n_requests: int = 120,
+    span_s: float = 30.0,
 ) -> dict[str, Any]:
     """Where each layout keeps the limits: arrival rate against length of the prompts.
 
     Args:
         seed: Of the requests.
         prompts: Longest prompts.
-        n_rates: Arrival rates; the highest is twice the capacity at 8,192 tokens, each other one
-            0.7 times the next.
+        n_rates: Arrival rates, each half as much again as the one before; the highest is twice the
+            bound at 8,192 tokens.
         output_tokens: Longest answer.
-        n_requests: How many.
+        span_s: Seconds of arrivals.
 
     Returns:
         ``rates_rps``, ``prompts``, and by pace and layout the share of requests within the limits,
         ``[prompts][rates]``.
     """
-    top = 2 * capacity_rps(8192, output_tokens)
-    rates = [top * 0.7**i for i in range(n_rates)][::-1]
-    slos = {pace: SLO(ttft_s=TTFT_S, gap_s=GAP_S, pace=pace) for pace in PACES}  # type: ignore[arg-type]
+    top = 2 * bound_rps(8192, output_tokens)
+    rates = [top / 1.5**i for i in range(n_rates)][::-1]
     shares: dict[str, dict[str, list[list[float]]]] = {pace: {} for pace in PACES}
     for layout in study_layouts():
         fleet = study_fleet(layout)
         for prompt in prompts:
-            runs = [
-                simulate(_requests(n_requests, rate, prompt, output_tokens, seed), fleet)
-                for rate in rates
-            ]
-            for pace, slo in slos.items():
+            runs = [_serve(fleet, rate, (prompt, output_tokens), seed, span_s) for rate in rates]
+            for pace, slo in SLOS.items():
                 shares[pace].setdefault(layout.name, []).append(
-                    [attainment(run.served, slo) for run in runs]
+                    [attainment(served, slo) for served in runs]
                 )
     return {"rates_rps": rates, "prompts": list(prompts), "shares": shares}
 
 
-def measure_link(*, seed: int, load: float = 0.4, n_requests: int = 200) -> dict[str, Any]:
+def measure_link(
+    *, seed: int, arrival_rate_rps: float = 0.5, span_s: float = 600.0
+) -> dict[str, Any]:
     """What a slow link costs: documents on two pools, two engines each.
 
     Args:
         seed: Of the requests.
-        load: Arrivals, as a share of :func:`capacity_rps`.
-        n_requests: How many.
+        arrival_rate_rps: Low enough for the slowest link.
+        span_s: Seconds of arrivals.
 
     Returns:
-        A row of :func:`describe` for each of :data:`LINKS`, and one for colocated engines.
+        For each of :data:`LINKS` a row of :func:`describe`, with ``transfer_s``, the time that the
+        longest prompt travels; and one for colocated engines.
     """
-    prompt, output = WORKLOADS["documents"]
-    requests = _requests(n_requests, load * capacity_rps(prompt, output), prompt, output, seed)
-    split = Layout("2 read, 2 write", 0, 2, 2)
-    return {
-        "links": [
-            describe(simulate(requests, study_fleet(split, bandwidth=link))) for link in LINKS
-        ],
-        "colocated": describe(simulate(requests, study_fleet(study_layouts()[0]))),
-    }
+    lengths = WORKLOADS["documents"]
+    rows = []
+    for bandwidth in LINKS:
+        fleet = study_fleet(Layout("2 read, 2 write", 0, 2, 2), bandwidth=bandwidth)
+        served = _serve(fleet, arrival_rate_rps, lengths, seed, span_s)
+        rows.append({**describe(served), "transfer_s": fleet.link.seconds(lengths[0])})
+    colocated = _serve(study_fleet(study_layouts()[0]), arrival_rate_rps, lengths, seed, span_s)
+    return {"links": rows, "colocated": describe(colocated)}
 
 
 PRINTED = {
@@ -274,15 +248,15 @@ def table_constants() -> dict[str, float]:
     return {
         "prefill_tokens_per_s": first_wave * prompt / PRINTED[128]["ttft_p99_s"],
         "sequence_s": slope,
-        "weights_s": PRINTED[128]["tpot_mean_s"] - 128 * slope,
+        "fixed_s": PRINTED[128]["tpot_mean_s"] - 128 * slope,
     }
 
 
 def measure_table(*, concurrency: int, seed: int) -> dict[str, float]:
     """AMD's benchmark in simulated time: as many requests in flight as the table says.
 
-    Four engines read, each at a quarter of the rate (the table's reading side has four pipeline
-    stages), one writes.
+    Four engines read, a prompt a step, each at a quarter of the rate (the table's reading side has
+    four pipeline stages); one writes. The link, 50 GB/s and 90 kB a token, hardly matters.
 
     Args:
         concurrency: A key of :data:`PRINTED`.
@@ -295,11 +269,11 @@ def measure_table(*, concurrency: int, seed: int) -> dict[str, float]:
     fleet = Fleet(
         n_prefill=4,
         n_decode=1,
-        engine=EngineConfig(n_blocks=2_000_000, prefix_caching=False),
+        engine=EngineConfig(n_blocks=2_000_000, prefix_caching=False, max_num_batched_tokens=8192),
         cost=StepCost(
             overhead_s=0.0,
             token_s=4 / constants["prefill_tokens_per_s"],
-            weights_s=constants["weights_s"],
+            weights_s=constants["fixed_s"],
             kv_token_s=0.0,
             sequence_s=constants["sequence_s"],
         ),
@@ -309,9 +283,8 @@ def measure_table(*, concurrency: int, seed: int) -> dict[str, float]:
         10 * concurrency, arrival_rate_rps=1.0, prompt_tokens=8192, output_tokens=1024, seed=seed
     )
     run = simulate(requests, fleet, concurrency=concurrency)
-    waits = [s.ttft_s for s in run.served]
     return {
-        **describe(run),
-        "ttft_mean_s": fmean(waits),
-        "ttft_p99_later_s": percentile(waits[concurrency:], 0.99),
+        **describe(run.served),
+        "tokens_per_s": sum(len(s.outputs) for s in run.served) / run.makespan_s,
+        "ttft_p99_later_s": describe(run.served[concurrency:])["ttft_p99_s"],
     }

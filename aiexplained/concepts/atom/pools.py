@@ -3,21 +3,31 @@
 The router passes a request to a reading engine, then with its first token to a writing one, and
 collects the tokens. It is also the supervisor: an engine that dies is replaced, a new group for the
 exchange of blocks is formed, and what was in the dead engine's hands is queued again, with the
-tokens that the client has already.
+tokens that the client has already. There is no wait between tries and no circuit breaker here;
+the simulator has both.
 """
 
 from __future__ import annotations
 
 import multiprocessing as mp
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 from aiexplained.concepts.atom.relay import Engine, PoolRun, Relay
 from aiexplained.concepts.atom.worker import LoadModel, WorkerSetup, run_worker
-from aiexplained.serving import EngineConfig, LeastLoaded, Request, RoutingPolicy
+from aiexplained.serving import (
+    EngineConfig,
+    Fleet,
+    LeastLoaded,
+    Request,
+    RoutingPolicy,
+    Scheduler,
+    SequenceState,
+)
 
 HOST = "127.0.0.1"
 
@@ -36,9 +46,10 @@ class Pools:
         backend: Of ``torch.distributed``.
         devices: One an engine; default: the CPU.
         threads: Threads of each engine.
+        max_replacements: Deaths in one call of :meth:`serve` after which it gives up.
 
     Raises:
-        ValueError: if there is not one pool of engines or two.
+        ValueError: if there is not one pool of engines or two, or not a device for each.
     """
 
     def __init__(
@@ -54,18 +65,13 @@ class Pools:
         backend: str = "gloo",
         devices: Sequence[str] = (),
         threads: int = 1,
+        max_replacements: int = 5,
     ) -> None:
-        n = n_colocated or n_prefill + n_decode
-        one_pool = n_colocated > 0 and n_prefill == n_decode == 0
-        if not one_pool and not (n_colocated == 0 and n_prefill > 0 and n_decode > 0):
-            raise ValueError(
-                "Pools needs n_colocated > 0 alone, or n_prefill > 0 and n_decode > 0, got "
-                f"{n_colocated}, {n_prefill} and {n_decode}"
-            )
+        fleet = Fleet(n_colocated=n_colocated, n_prefill=n_prefill, n_decode=n_decode)
+        n, self.pools = fleet.n_engines, fleet.pools
         if devices and len(devices) != n:
             raise ValueError(f"Pools needs a device for each of {n} engines, got {len(devices)}")
-        first = n_colocated or n_prefill
-        self.pools = (range(first),) if one_pool else (range(first), range(first, n))
+        self.max_replacements = max_replacements
         self.policies = (prefill_policy or LeastLoaded(), decode_policy or LeastLoaded())
         self.setups = [
             WorkerSetup(
@@ -108,8 +114,7 @@ class Pools:
     def close(self) -> None:
         """End all processes."""
         for engine in self.engines:
-            if engine.process.is_alive():
-                engine.pipe.send(("stop",))
+            self.tell(engine.setup.rank, "stop")
         for engine in self.engines:
             engine.process.join(timeout=10)
             if engine.process.is_alive():
@@ -117,6 +122,16 @@ class Pools:
                 engine.process.join()
             engine.pipe.close()
         self.engines = []
+
+    def _check(self, requests: Sequence[Request], lose: Mapping[int, int]) -> None:
+        if len({request.id for request in requests}) != len(requests):
+            raise ValueError("requests need ids of their own")
+        scheduler = Scheduler(self.setups[0].engine)
+        for r in requests:
+            scheduler.add(SequenceState(r.id, r.prompt, r.max_new_tokens))
+        for rank in lose:
+            if not 0 <= rank < len(self.engines):
+                raise ValueError(f"lose names engine {rank}, there are {len(self.engines)}")
 
     def kill(self, rank: int) -> None:
         """End one engine's process at once, as a crash would.
@@ -162,8 +177,19 @@ class Pools:
         if len(self.pools) == 1:
             return
         self.generation += 1
+        self.store.set("generation", str(self.generation))
         for engine in self.engines:
-            engine.pipe.send(("group", self.generation, HOST, self.store.port))
+            self.tell(engine.setup.rank, "group", self.generation, HOST, self.store.port)
+
+    def tell(self, rank: int, *message: Any) -> None:
+        """Send to an engine; one that has just died is found out when its pipe is read.
+
+        Args:
+            rank: Number of the engine.
+            message: Kind and arguments.
+        """
+        with suppress(BrokenPipeError, ConnectionResetError, OSError):
+            self.engines[rank].pipe.send(message)
 
     def serve(
         self,
@@ -180,5 +206,13 @@ class Pools:
 
         Returns:
             Tokens with the times at which the router got them.
+
+        Raises:
+            ValueError: if two requests have one id, one could not run alone on an engine, or
+                ``lose`` names no engine; nothing is sent then.
+            RuntimeError: outside of a ``with`` block, or if engines die again and again.
         """
+        if not self.engines:
+            raise RuntimeError("Pools serves inside of a with block, where its engines run")
+        self._check(requests, lose or {})
         return Relay(self, requests, dict(lose or {})).run()

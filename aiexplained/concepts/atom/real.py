@@ -21,11 +21,11 @@ from aiexplained.serving import EngineConfig, Request
 CHUNK = 128
 SYSTEMS: dict[str, tuple[dict[str, Any], EngineConfig]] = {
     "colocated": ({"n_colocated": 2}, EngineConfig(n_blocks=800)),
-    "chunked": (
+    "chunked prefill": (
         {"n_colocated": 2},
         EngineConfig(n_blocks=800, policy="mixed", max_num_batched_tokens=CHUNK),
     ),
-    "pools": ({"n_prefill": 1, "n_decode": 1}, EngineConfig(n_blocks=800)),
+    "two pools": ({"n_prefill": 1, "n_decode": 1}, EngineConfig(n_blocks=800)),
 }
 """Two engines each: both read and write, both in small chunks, or one of each kind."""
 
@@ -57,7 +57,15 @@ def text_requests(
         seed: Of times, passages and lengths.
         prompt_tokens: Shortest and longest prompt; uniform between.
         output_tokens: Shortest and longest answer; uniform between.
+
+    Raises:
+        ValueError: if ``n`` or the rate is not positive, or a range is empty or below 1.
     """
+    if n < 1 or not arrival_rate_rps > 0:
+        raise ValueError(f"need n >= 1 and arrival_rate_rps > 0, got {n} and {arrival_rate_rps}")
+    for name, (low, high) in {"prompt": prompt_tokens, "output": output_tokens}.items():
+        if not 1 <= low <= high:
+            raise ValueError(f"{name}_tokens needs 1 <= shortest <= longest, got {low}, {high}")
     tokenizer = load_pretrained().tokenizer
     rng = np.random.default_rng(seed)
     chapters = load_corpus("kjv").train
@@ -76,7 +84,7 @@ def text_requests(
 
 
 def measure_pools(
-    *, system: str, seed: int, n_requests: int = 24, arrival_rate_rps: float = 0.35
+    *, system: str, seed: int, n_requests: int = 20, arrival_rate_rps: float = 0.25
 ) -> dict[str, Any]:
     """Serve requests on one system, by the clock.
 
@@ -129,17 +137,14 @@ def _warm_up() -> list[Request]:
     return [Request(i, [7 + i] * 64, 4, 0.0, i) for i in range(4)]
 
 
-def measure_alone(
-    *, seed: int, n_requests: int = 24, arrival_rate_rps: float = 0.35
-) -> dict[str, Any]:
+def measure_alone(*, seed: int, n_requests: int = 20) -> dict[str, Any]:
     """Answers to the requests of :func:`measure_pools`, each alone, without blocks or batches.
 
     Args:
         seed: Of the requests.
         n_requests: How many.
-        arrival_rate_rps: As there; the passages depend on it only through the order of draws.
     """
-    requests = text_requests(n_requests, arrival_rate_rps=arrival_rate_rps, seed=seed)
+    requests = text_requests(n_requests, arrival_rate_rps=1.0, seed=seed)
     return {"outputs": [_answer_alone(request) for request in requests]}
 
 
@@ -168,7 +173,7 @@ def measure_deaths(
     requests = text_requests(
         n_requests, arrival_rate_rps=1.0, seed=seed, prompt_tokens=(60, 250), output_tokens=(20, 40)
     )
-    sizes, engine = SYSTEMS["pools"]
+    sizes, engine = SYSTEMS["two pools"]
     with Pools(load_model, engine=engine, **sizes) as pools:
         pools.serve(_warm_up())
         run = pools.serve(requests, lose={1: after_tokens[0], 0: after_tokens[1]})
@@ -199,7 +204,7 @@ def measure_turns(*, seed: int, n_sessions: int = 4, n_turns: int = 3) -> dict[s
         that the writing engine ``had`` from the turn before, and prompt tokens ``cached`` where
         they are read; ``same``: answers equal to those of a single engine; ``block_bytes``.
     """
-    sizes, engine = SYSTEMS["pools"]
+    sizes, engine = SYSTEMS["two pools"]
     said: list[list[int]] = [[] for _ in range(n_sessions)]
     turns, same = [], 0
     with Pools(load_model, engine=engine, **sizes) as pools:

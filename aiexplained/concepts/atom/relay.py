@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -140,19 +139,22 @@ class Relay:
                 getattr(self, f"on_{kind}")(engine.setup.rank, *args)
 
     def tell(self, rank: int, *message: Any) -> None:
-        """Send to an engine; where it has just died, its end is handled when it is read."""
-        with suppress(BrokenPipeError, ConnectionResetError):
-            self.pools.engines[rank].pipe.send(message)
+        """Send to an engine."""
+        self.pools.tell(rank, *message)
 
     # Requests -----------------------------------------------------------------------------------
 
     def choose(self, request: Request, pool: range, policy: RoutingPolicy) -> int:
         """Rank of the engine that a policy picks from a pool."""
+        up = [rank for rank in pool if rank not in self.booting] or pool
+        engines = self.pools.engines
         loads = [
-            WorkerLoad(len(e.assigned), sum(e.assigned.values()))
-            for e in self.pools.engines[pool.start : pool.stop]
+            WorkerLoad(len(engines[rank].assigned), sum(engines[rank].assigned.values()))
+            if rank in up
+            else None
+            for rank in pool
         ]
-        return pool[policy.choose(request, loads)]
+        return pool[policy.choose(request, loads, self.now())]
 
     def dispatch(self, served: Served) -> None:
         """Give a request to an engine, or to a pair of them."""
@@ -212,7 +214,7 @@ class Relay:
     ) -> None:
         """An engine wrote tokens."""
         for number, n_cached in cached:
-            if number in self.attempts:
+            if number in self.attempts and len(self.attempts[number].engines) == 1:
                 self.attempts[number].served.cached_tokens = n_cached
         for number, new in tokens.items():
             if number in self.attempts:
@@ -267,9 +269,17 @@ class Relay:
     def replace(self, dead: Engine) -> None:
         """Start a new process for a dead one, and queue again what it held."""
         rank = dead.setup.rank
-        dead.process.join()
+        dead.process.join(timeout=5)
+        if dead.process.is_alive():
+            dead.process.kill()
+            dead.process.join()
         dead.pipe.close()
         self.out.replaced.append(rank)
+        if len(self.out.replaced) > self.pools.max_replacements:
+            raise RuntimeError(
+                f"engines died {len(self.out.replaced)} times, the last was engine {rank}, with "
+                f"code {dead.process.exitcode}; max_replacements is {self.pools.max_replacements}"
+            )
         lost = sorted(dead.assigned)
         self.pools.engines[rank] = self.pools.start(dead.setup)
         self.booting.add(rank)

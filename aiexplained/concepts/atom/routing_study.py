@@ -1,17 +1,19 @@
 """What a routing policy does to reuse and waiting in conversations, and what a lost engine costs.
 
 Every engine shares blocks by prefix; conversations repeat what was said, so the engine that read
-the turn before could skip most of a prompt, if the router sends it there.
+the turn before could skip most of a prompt, if the router sends it there. Engines are those of
+:mod:`~aiexplained.concepts.atom.measure`, with room for fewer sequences.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
+from aiexplained.concepts.atom.measure import study_fleet
+from aiexplained.concepts.atom.planner import Layout
 from aiexplained.serving import (
     CacheAware,
-    EngineConfig,
     Failure,
     Fleet,
     LeastLoaded,
@@ -29,7 +31,8 @@ from aiexplained.serving import (
     simulate,
 )
 
-POLICIES: Mapping[str, Callable[[int], RoutingPolicy]] = {
+Seed = int | tuple[int, ...]
+POLICIES: Mapping[str, Callable[[Seed], RoutingPolicy]] = {
     "random": RandomChoice,
     "round robin": lambda seed: RoundRobin(),
     "power of two": PowerOfTwo,
@@ -74,7 +77,7 @@ def measure_routing(
     two_pools: bool,
     n_sessions: int = 50,
     turns: int = 5,
-    session_rate_rps: float = 6.0,
+    session_rate_rps: float = 1.5,
     think_s: float = 4.0,
     system_tokens: int = 1024,
     question_tokens: int = 1024,
@@ -105,19 +108,20 @@ def measure_routing(
         system_tokens=system_tokens, question_tokens=question_tokens,
         output_tokens=output_tokens, seed=seed,
     )  # fmt: skip
-    engine = EngineConfig(n_blocks=n_blocks)
-    fleet = (
-        Fleet(n_prefill=2, n_decode=2, engine=engine)
-        if two_pools
-        else Fleet(n_colocated=4, engine=engine)
-    )
+    fleet = _fleet(n_blocks, two_pools=two_pools)
     run = simulate(
         requests,
         fleet,
-        prefill_policy=POLICIES[policy](seed),
-        decode_policy=POLICIES[policy](seed + 1),
+        prefill_policy=POLICIES[policy]((seed, 1)),
+        decode_policy=POLICIES[policy]((seed, 2)),
     )
     return _summary(run, fleet)
+
+
+def _fleet(n_blocks: int, *, two_pools: bool) -> Fleet:
+    layout = Layout("2 read, 2 write", 0, 2, 2) if two_pools else Layout("colocated", 4)
+    fleet = study_fleet(layout)
+    return replace(fleet, engine=replace(fleet.engine, n_blocks=n_blocks, prefix_caching=True))
 
 
 def _known(policy: str) -> None:
@@ -136,7 +140,7 @@ def _summary(run: Run, fleet: Fleet) -> Routed:
         cached_share=sum(served.cached_tokens for served in run.served) / prompts,
         ttft_median_s=percentile(ttfts, 0.5),
         ttft_p99_s=percentile(ttfts, 0.99),
-        worst_gap_s=max(gap for served in run.served for gap in served.gaps_s),
+        worst_gap_s=max((gap for served in run.served for gap in served.gaps_s), default=0.0),
         blocks_moved=sum(t.n_blocks for t in run.transfers),
         blocks_skipped=sum(t.skipped_blocks for t in run.transfers),
         imbalance=max(readers) * len(readers) / sum(readers),
@@ -206,8 +210,8 @@ def measure_failure(
     def serve(failures: tuple[Failure, ...]) -> Run:
         return simulate(
             requests,
-            Fleet(n_colocated=4),
-            prefill_policy=POLICIES[policy](seed),
+            _fleet(6000, two_pools=False),
+            prefill_policy=POLICIES[policy]((seed, 1)),
             failures=failures,
             retries=retries,
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from aiexplained.concepts.atom.measure import PACES, PRINTED, WORKLOADS
+from aiexplained.concepts.atom.measure import PRINTED, WORKLOADS
 from aiexplained.concepts.atom.real import SYSTEMS
 from aiexplained.concepts.atom.routing_study import POLICIES
 from aiexplained.records import Study
@@ -22,24 +22,14 @@ STUDIES = (
     Study("deaths", f"{_REAL}:measure_deaths", tuple({"seed": seed} for seed in _SEEDS)),
     Study("turns", f"{_REAL}:measure_turns", tuple({"seed": seed} for seed in _SEEDS)),
     Study(
-        "latency",
-        f"{_MEASURE}:measure_latency",
+        "rates",
+        f"{_MEASURE}:measure_rates",
         tuple({"workload": work, "seed": seed} for work in WORKLOADS for seed in _SEEDS),
     ),
     Study(
         "saturation",
         f"{_MEASURE}:measure_saturation",
         tuple({"workload": work, "seed": seed} for work in WORKLOADS for seed in _SEEDS),
-    ),
-    Study(
-        "goodput",
-        f"{_MEASURE}:measure_goodput",
-        tuple(
-            {"workload": work, "pace": pace, "seed": seed}
-            for work in WORKLOADS
-            for pace in PACES
-            for seed in _SEEDS
-        ),
     ),
     Study("region", f"{_MEASURE}:measure_region", tuple({"seed": seed} for seed in _SEEDS)),
     Study("link", f"{_MEASURE}:measure_link", tuple({"seed": seed} for seed in _SEEDS)),

@@ -8,16 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
-from statistics import fmean
 from typing import Any
 
 import numpy as np
 
 from aiexplained.concepts.atom.real import SYSTEMS
-from aiexplained.serving import Fleet, Link, Request, Run, StepCost, percentile, simulate
+from aiexplained.serving import (
+    Fleet,
+    Link,
+    Request,
+    Run,
+    StepCost,
+    describe_latency,
+    simulate,
+)
 
 Entries = Sequence[Mapping[str, Any]]
-NUMBERS = ("ttft_p50_s", "ttft_p99_s", "gap_p50_s", "gap_p99_s", "gap_worst_s", "tpot_mean_s")
 
 
 def by_setting(entries: Entries, key: str) -> dict[Any, list[Mapping[str, Any]]]:
@@ -33,35 +39,16 @@ def by_setting(entries: Entries, key: str) -> dict[Any, list[Mapping[str, Any]]]
     return out
 
 
-def latencies(arrivals_s: Sequence[float], times_s: Sequence[Sequence[float]]) -> dict[str, float]:
-    """Waiting and gaps, in seconds, of requests with the times of their tokens.
-
-    Args:
-        arrivals_s: Of each request.
-        times_s: Of each request's tokens.
-    """
-    waits = [times[0] - arrival for arrival, times in zip(arrivals_s, times_s, strict=True)]
-    gaps = [b - a for times in times_s for a, b in pairwise(times)]
-    paces = [(times[-1] - times[0]) / (len(times) - 1) for times in times_s if len(times) > 1]
-    return {
-        "ttft_p50_s": percentile(waits, 0.5),
-        "ttft_p99_s": percentile(waits, 0.99),
-        "gap_p50_s": percentile(gaps, 0.5),
-        "gap_p99_s": percentile(gaps, 0.99),
-        "gap_worst_s": max(gaps),
-        "tpot_mean_s": fmean(paces),
-        "tpot_p99_s": percentile(paces, 0.99),
-    }
-
-
 def measured(result: Mapping[str, Any]) -> dict[str, float]:
-    """:func:`latencies` of one run of real engines.
+    """:func:`~aiexplained.serving.describe_latency` of one run of real engines.
 
     Args:
         result: Of :func:`~aiexplained.concepts.atom.real.measure_pools`.
     """
     requests = result["requests"]
-    return latencies([r["arrival_s"] for r in requests], [r["token_times_s"] for r in requests])
+    return describe_latency(
+        [r["arrival_s"] for r in requests], [r["token_times_s"] for r in requests]
+    )
 
 
 def fit_step_cost(results: Iterable[Mapping[str, Any]]) -> StepCost:
@@ -144,12 +131,12 @@ def predict(result: Mapping[str, Any], system: str, *, cost: StepCost, link: Lin
 
 
 def predicted(run: Run) -> dict[str, float]:
-    """:func:`latencies` of a simulated run.
+    """:func:`~aiexplained.serving.describe_latency` of a simulated run.
 
     Args:
         run: From :func:`predict`.
     """
-    return latencies([s.start_s for s in run.served], [s.token_times_s for s in run.served])
+    return describe_latency([s.start_s for s in run.served], [s.token_times_s for s in run.served])
 
 
 def same_tokens(runs: Entries, alone: Entries) -> tuple[int, int]:
@@ -181,11 +168,56 @@ def longest_stall(result: Mapping[str, Any]) -> int:
     return int(np.argmax(worst))
 
 
-def best_of(goodput: Mapping[str, float], kind: str) -> float:
-    """The highest goodput among layouts of a kind.
+def goodput_rps(
+    rates_rps: Sequence[float], rows: Sequence[Mapping[str, Any]], pace: str, share: float = 0.9
+) -> float:
+    """The arrival rate up to which enough requests keep the limits, between measured rates.
 
     Args:
-        goodput: By layout.
-        kind: ``"colocated"``, ``"chunks"`` or ``"read"``, a part of the layout's name.
+        rates_rps: From the lowest.
+        rows: Of one layout, one a rate, see :func:`~aiexplained.concepts.atom.measure_rates`.
+        pace: Which gaps must keep the limit.
+        share: Of the requests.
+
+    Returns:
+        The rate, on a straight line between the last that is borne and the next; 0 where even the
+        lowest is too much.
     """
-    return max(rate for name, rate in goodput.items() if kind in name)
+    borne = 0.0
+    for i, (rate, row) in enumerate(zip(rates_rps, rows, strict=True)):
+        within = float(row["within"][pace])
+        if within < share:
+            if i == 0:
+                return 0.0
+            before = float(rows[i - 1]["within"][pace])
+            return borne + (rate - borne) * (before - share) / (before - within)
+        borne = rate
+    return borne
+
+
+def kind_of(layout: str) -> str:
+    """Which of three systems a layout belongs to.
+
+    Args:
+        layout: Its name.
+
+    >>> kind_of("3 read, 1 write"), kind_of("chunks of 512")
+    ('two pools', 'chunked prefill')
+    """
+    if "read" in layout:
+        return "two pools"
+    return "chunked prefill" if "chunks" in layout else "colocated"
+
+
+def best_of(numbers: Mapping[str, float]) -> dict[str, tuple[str, float]]:
+    """The best layout of each system, with its number: more is better.
+
+    Args:
+        numbers: By layout.
+    """
+    best: dict[str, tuple[str, float]] = {}
+    for layout, number in numbers.items():
+        kind = kind_of(layout)
+        if kind not in best or number > best[kind][1]:
+            best[kind] = (layout, number)
+    return best

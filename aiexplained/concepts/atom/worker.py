@@ -7,7 +7,9 @@ blocks, so that a transfer need not wait for the model.
 
 from __future__ import annotations
 
+import os
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -19,6 +21,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch import Tensor
 from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
 
 from aiexplained.lm import PagedCache, Segment, Transformer, paged_logits
@@ -37,10 +40,11 @@ class WorkerSetup:
         reads_only: Whether it hands its sequences over after the first token.
         engine: Limits and rules.
         load: Makes the model; importable by name.
-        backend: Of ``torch.distributed``: ``"gloo"``, or ``"nccl"`` (RCCL on AMD) on GPUs.
+        backend: Of ``torch.distributed``: ``"gloo"``, or ``"nccl"`` (RCCL on AMD) on GPUs, which
+            was not tried.
         device: Where the model runs.
         threads: Threads of the model.
-        timeout_s: After which a transfer counts as failed.
+        timeout_s: After which a transfer, or the forming of a group, counts as failed.
     """
 
     rank: int
@@ -51,20 +55,25 @@ class WorkerSetup:
     backend: str = "gloo"
     device: str = "cpu"
     threads: int = 1
-    timeout_s: float = 60.0
+    timeout_s: float = 30.0
 
 
 def run_worker(setup: WorkerSetup, router: Connection) -> None:
-    """Entry point of the process: serve until told to stop, or until the router is gone."""
-    torch.set_num_threads(setup.threads)
-    worker = Worker(setup, router)
-    router.send(("ready",))
+    """Entry point of the process: serve until told to stop, or until the router is gone.
+
+    After an error the process ends at once, whatever its threads do: the router replaces it.
+    """
     try:
+        torch.set_num_threads(setup.threads)
+        worker = Worker(setup, router)
+        router.send(("ready",))
         worker.serve()
-    except (BrokenPipeError, ConnectionResetError):
-        pass  # the router is gone: nobody is left to serve
-    finally:
         worker.close()
+    except (BrokenPipeError, ConnectionResetError):
+        os._exit(0)  # the router is gone: nobody is left to serve
+    except BaseException:
+        traceback.print_exc()
+        os._exit(1)
 
 
 class Worker:
@@ -102,7 +111,11 @@ class Worker:
             except (EOFError, ConnectionResetError):
                 kind, args = "stop", []  # the router is gone: nobody is left to serve
             if kind in ("send", "receive"):
-                getattr(self, f"on_{kind}")(*args)
+                try:
+                    getattr(self, f"on_{kind}")(*args)
+                except BaseException:
+                    traceback.print_exc()
+                    os._exit(1)  # a worker that cannot hear is of no use
             else:
                 self.inbox.put((kind, *args))
 
@@ -116,19 +129,21 @@ class Worker:
                     return
                 getattr(self, f"on_{kind}")(*args)
                 idle = False
-            plan = self.scheduler.schedule(time.perf_counter())
+            start = time.perf_counter()
+            plan = self.scheduler.schedule(start)
             for sequence in plan.fetch:
                 skipped = sequence.cached // self.setup.engine.block_size
                 n_blocks = len(sequence.blocks) - skipped
                 self.router.send(("wants", sequence.id, n_blocks, skipped))
             idle = plan.is_empty
             if not idle:
-                self.step(plan)
+                self.step(plan, start)
 
     def on_add(self, sequence: SequenceState, first_token: int | None) -> None:
         """Queue a sequence; with a first token, its blocks come from another engine."""
         if first_token is not None:
             self.first_tokens[sequence.id] = first_token
+        sequence.arrival_s = time.perf_counter()
         self.scheduler.add(sequence)
 
     def on_send(self, sequence_id: int, target: int, skipped: int) -> None:
@@ -138,19 +153,23 @@ class Worker:
 
     def on_receive(self, sequence_id: int, source: int) -> None:
         """Fill the reserved blocks of a parked sequence from another engine."""
-        sequence = self.scheduler.parked[sequence_id]
-        blocks = sequence.blocks[sequence.cached // self.setup.engine.block_size :]
+        blocks = self.fetched(self.scheduler.parked[sequence_id])
         self.move(source, self.pull, sequence_id, source, blocks)
+
+    def fetched(self, sequence: SequenceState) -> list[int]:
+        """The blocks that another engine fills."""
+        return sequence.blocks[sequence.cached // self.setup.engine.block_size :]
 
     def on_sent(self, sequence_id: int) -> None:
         """A thread is done with a pinned sequence: its blocks are free again."""
         if sequence_id in self.scheduler.pinned:
             self.scheduler.release(sequence_id)
 
-    def on_received(self, sequence_id: int, start_s: float, end_s: float) -> None:
-        """A thread has filled a parked sequence's blocks: it runs."""
+    def on_received(self, sequence_id: int, start_s: float, end_s: float, contents: Tensor) -> None:
+        """A thread has received a parked sequence's blocks: it runs."""
         if sequence_id not in self.scheduler.parked:
-            return  # cancelled meanwhile
+            return  # cancelled meanwhile: its blocks are others' now
+        self.cache.write(self.fetched(self.scheduler.parked[sequence_id]), contents)
         token = self.held[sequence_id] = self.first_tokens.pop(sequence_id)
         self.scheduler.arrive(sequence_id, token)
         self.router.send(("received", sequence_id, start_s, end_s))
@@ -165,7 +184,11 @@ class Worker:
         self.held.pop(sequence_id, None)
 
     def on_group(self, generation: int, host: str, port: int) -> None:
-        """Join the group that exchanges blocks, leaving an earlier one in which a member died."""
+        """Join the group that exchanges blocks, leaving an earlier one in which a member died.
+
+        Engines meet at the router's store first: where one dies before, the others learn there of
+        the next group instead of waiting for it in vain.
+        """
         for future in self.moving:
             future.exception()  # each ends or breaks: a dead neighbor closes its connections
         self.moving.clear()
@@ -173,6 +196,11 @@ class Worker:
             dist.destroy_process_group()
         timeout = timedelta(seconds=self.setup.timeout_s)
         store = TCPStore(host, port, is_master=False, timeout=timeout)
+        store.set(f"{generation} {self.setup.rank}", "here")
+        while not store.check([f"{generation} {r}" for r in range(self.setup.world_size)]):
+            if int(store.get("generation")) != generation:
+                return
+            time.sleep(0.01)
         dist.init_process_group(
             self.setup.backend,
             store=PrefixStore(f"generation {generation}", store),
@@ -199,7 +227,7 @@ class Worker:
             self.inbox.put(("sent", sequence_id))
 
     def pull(self, sequence_id: int, source: int, blocks: Sequence[int]) -> None:
-        """In a thread: receive the contents of blocks and put them in their place."""
+        """In a thread: receive the contents of blocks."""
         start = time.perf_counter()
         staging = torch.empty_like(self.cache.read(blocks))
         try:
@@ -207,12 +235,10 @@ class Worker:
         except RuntimeError:
             self.inbox.put(("broken", sequence_id))
         else:
-            self.cache.write(blocks, staging)
-            self.inbox.put(("received", sequence_id, start, time.perf_counter()))
+            self.inbox.put(("received", sequence_id, start, time.perf_counter(), staging))
 
-    def step(self, plan: Plan) -> None:
+    def step(self, plan: Plan, start: float) -> None:
         """Run the model over one step's tokens and report what came out."""
-        start = time.perf_counter()
         segments = [
             Segment(p.sequence.tokens(p.start, p.start + p.count), p.start, p.sequence.blocks)
             for p in plan.prefill
@@ -222,10 +248,10 @@ class Worker:
         tokens = {s.id: t for s, t in zip(writers, chosen, strict=True) if s is not None}
         contexts = [s.length for s in plan.decode]
         pieces = [(p.start, p.count) for p in plan.prefill]
-        end = time.perf_counter()
         ended = self.scheduler.finish_step(
-            plan, tokens, pin=self.setup.reads_only, duration_s=end - start
+            plan, tokens, pin=self.setup.reads_only, duration_s=time.perf_counter() - start
         )
+        end = time.perf_counter()
         self.router.send(("step", start, end, pieces, contexts))
         if self.setup.reads_only:
             for sequence in ended:

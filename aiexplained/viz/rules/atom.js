@@ -102,21 +102,18 @@
   }
 
   function stepSeconds(cost, plan) {
-    let [tokens, pairs, kvTokens] = [0, 0, 0];
+    let [tokens, pairs, before, contexts] = [0, 0, 0, 0];
     for (const { start, count } of plan.prefill) {
       tokens += count;
       pairs += count * start + (count * (count + 1)) / 2;
-      kvTokens += start;
+      before += start;
     }
-    for (const sequence of plan.decode) {
-      const context = lengthOf(sequence);
-      tokens += 1;
-      pairs += context;
-      kvTokens += context;
-    }
-    const arithmetic = tokens * cost.token_s + pairs * cost.pair_s;
-    const memory = cost.weights_s + kvTokens * cost.kv_token_s;
-    return cost.overhead_s + plan.decode.length * cost.sequence_s + Math.max(arithmetic, memory);
+    for (const sequence of plan.decode) contexts += lengthOf(sequence);
+    const writing = plan.decode.length;
+    const products = Math.max((tokens + writing) * cost.token_s, cost.weights_s);
+    const reading = Math.max(pairs * cost.pair_s, before * cost.kv_token_s);
+    const answers = Math.max(contexts * cost.pair_s, contexts * cost.kv_token_s);
+    return cost.overhead_s + writing * cost.sequence_s + products + reading + answers;
   }
 
   function linkSeconds(link, nTokens) {

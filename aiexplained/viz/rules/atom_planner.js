@@ -7,7 +7,8 @@
   const rule = root.aiexplained.rules.atom;
   const [FLOPS_SHARE, BANDWIDTH_SHARE, USED, OVERHEAD, LATENCY] = [0.5, 0.7, 0.9, 0.002, 0.001];
   const ENGINE = { block_size: 16, max_num_seqs: 512, max_num_batched_tokens: 16384 };
-  const [SHORTEST, STEPS, MARGIN, SHARE, CHUNKS] = [0.8, 5, 0.05, 0.9, [512, 2048]];
+  const [SHORTEST, STEPS, MARGIN, SHARE, CHUNKS] = [0.8, 6, 0.05, 0.9, [512, 2048]];
+  const READ_TOKENS = 2048;
   const whole = (value) => value.toLocaleString("en-US");
   const weights = (model) => model.n_params * model.weight_bytes;
   const kvBytes = (m) => 2 * m.n_layers * m.n_kv_heads * m.head_dim * m.kv_bytes;
@@ -50,7 +51,8 @@
 
   function fleetOf({ chunk, n_colocated, n_prefill, n_decode }, settings) {
     const { gpu, model, gpus_per_engine: n, link_bandwidth: bandwidth } = settings;
-    const rules = chunk ? { policy: "mixed", max_num_batched_tokens: chunk } : {};
+    let rules = chunk ? { policy: "mixed", max_num_batched_tokens: chunk } : {};
+    if (n_prefill) rules = { max_num_batched_tokens: READ_TOKENS };
     return {
       n_colocated, n_prefill, n_decode,
       engine: { ...ENGINE, n_blocks: kvBlocks(gpu, model, n), policy: "prefill first", ...rules },
@@ -65,13 +67,16 @@
     const context = prompt + answer / 2;
     const room = (engine.n_blocks * engine.block_size) / (prompt + answer);
     const batch = Math.min(engine.max_num_seqs, room);
-    const read = prompt * cost.token_s + ((prompt * prompt) / 2) * cost.pair_s;
-    const compute = answer * (cost.token_s + context * cost.pair_s);
-    const fetch = answer * (cost.weights_s / batch + context * cost.kv_token_s);
-    if (fleet.n_colocated) return fleet.n_colocated / Math.max(read + compute, fetch);
+    const [read, learn] = [prompt * cost.token_s, ((prompt * prompt) / 2) * cost.pair_s];
+    const [compute, fetch] = [answer * cost.token_s, (answer * cost.weights_s) / batch];
+    const attend =
+      answer * context * Math.max(cost.pair_s, cost.kv_token_s) + answer * cost.sequence_s;
+    if (fleet.n_colocated) {
+      return fleet.n_colocated / (Math.max(read + compute, fetch) + learn + attend);
+    }
     const travel = link.latency_s + (prompt * link.kv_bytes_per_token) / link.bandwidth;
-    const writes = fleet.n_decode / Math.max(compute, fetch, travel);
-    return Math.min(fleet.n_prefill / Math.max(read, travel), writes);
+    const writes = fleet.n_decode / Math.max(Math.max(compute, fetch) + attend, travel);
+    return Math.min(fleet.n_prefill / Math.max(read + learn, travel), writes);
   }
 
   const fits = ({ gpu, model, gpus_per_engine: n, prompt_tokens, output_tokens }) =>
@@ -96,8 +101,10 @@
       });
       yield found;
     }
-    for (const outcome of found) {
-      let [low, high] = [0, limitRps(settings, outcome.fleet)];
+    const bounds = found.map((outcome) => limitRps(settings, outcome.fleet));
+    const most = Math.max(...bounds);
+    for (const [i, outcome] of found.entries()) {
+      let [low, high] = [0, most];
       for (let step = 0; step < STEPS; step++) {
         const middle = (low + high) / 2;
         const { served } = serve(outcome.fleet, middle);
@@ -105,7 +112,7 @@
         else high = middle;
         if (step < STEPS - 1) yield found;
       }
-      outcome.goodput_rps = low;
+      outcome.goodput_rps = Math.min(low, bounds[i]); // a few requests can come faster than that
       yield found;
     }
     return found;

@@ -94,7 +94,9 @@
     }
 
     cut(fresh, budget, batchHasTokens) {
-      if (fresh <= budget) return fresh;
+      if (fresh <= budget || this.config.policy === "mixed") {
+        return Math.max(Math.min(fresh, budget), 0);
+      }
       const multiple = Math.max(this.config.block_size, CHUNK_MULTIPLE);
       const most = Math.max(budget, 0);
       const whole = most - (most % multiple);
