@@ -19,7 +19,7 @@ from aiexplained.serving.policies import (
     RoundRobin,
     Sticky,
 )
-from aiexplained.serving.radix_tree import RadixTree
+from aiexplained.serving.radix_tree import RadixNode, RadixTree
 from aiexplained.serving.requests import (
     Request,
     conversation_requests,
@@ -59,6 +59,7 @@ __all__ = [
     "Plan",
     "PowerOfTwo",
     "PrefixHash",
+    "RadixNode",
     "RadixTree",
     "RandomChoice",
     "ReadPiece",

@@ -56,7 +56,7 @@ class Decision(NamedTuple):
 
 
 class ExplainedPolicy(ABC):
-    """A policy that says why it chose: :attr:`last` is its last decision."""
+    """A policy that says why it chose: ``last`` is its last decision."""
 
     last: Decision | None = None
 

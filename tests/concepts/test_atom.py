@@ -198,6 +198,10 @@ def test_longest_stall_is_the_request_with_the_longest_gap():
         ]
     }
     assert summary.longest_stall(result) == 1
+    result["requests"][0]["token_times_s"] += [9.0]
+    assert summary.longest_stall(result) == 0
+    assert summary.longest_stall(result, after=3) == 0
+    assert summary.longest_stall({"requests": result["requests"][1:]}, after=2) == 0
 
 
 def test_records_hold_real_runs_of_all_systems_on_the_same_requests():

@@ -26,8 +26,8 @@ GPU_FIELDS, MODEL_FIELDS = (
 )
 START = {
     "gpu": "MI300X", "model": "Llama-3.1-8B", "n_engines": 3, "pace": "worst",
-    "arrival_rate_rps": 8, "prompt_tokens": 4096, "output_tokens": 64, "ttft_s": 2,
-    "gap_s": 0.01, "link_bandwidth": 25e9,
+    "arrival_rate_rps": 8, "prompt_tokens": 8192, "output_tokens": 64, "ttft_s": 2,
+    "gap_s": 0.007, "link_bandwidth": 25e9,
 }  # fmt: skip
 STATES = [
     START,

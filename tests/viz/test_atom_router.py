@@ -23,7 +23,7 @@ from aiexplained.serving import (
     WorkerLoad,
 )
 from aiexplained.serving.policies import token_hash
-from aiexplained.viz.atom import router as figures
+from aiexplained.viz.atom import routes as figures
 
 N_ENGINES, N_CALLS = 5, 61
 OPTIONS: dict[str, dict[str, Any]] = {

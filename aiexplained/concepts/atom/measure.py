@@ -111,8 +111,9 @@ def measure_rates(
         span_s: Seconds of arrivals, within :data:`FEWEST` and :data:`MOST` requests.
 
     Returns:
-        ``rates_rps``, from the lowest, and by layout a row for each: :func:`describe`, and
-        ``within``, the share of requests within each of :data:`SLOS`.
+        ``rates_rps``, from the lowest, and by layout a row for each:
+        :func:`~aiexplained.concepts.atom.describe`, and ``within``, the share of requests within
+        each of :data:`SLOS`.
 
     Raises:
         ValueError: if the workload is unknown.
@@ -206,8 +207,8 @@ def measure_link(
         span_s: Seconds of arrivals.
 
     Returns:
-        For each of :data:`LINKS` a row of :func:`describe`, with ``transfer_s``, the time that the
-        longest prompt travels; and one for colocated engines.
+        For each of :data:`LINKS` a row of :func:`~aiexplained.concepts.atom.describe`, with
+        ``transfer_s``, the time that the longest prompt travels; and one for colocated engines.
     """
     lengths = WORKLOADS["documents"]
     rows = []

@@ -138,8 +138,8 @@ def plan(
     slo: SLO,
     link_bandwidth: float,
     gpus_per_engine: int = 1,
-    chunks: Sequence[int] = (512, 2048),
-    n_requests: int = 100,
+    chunks: Sequence[int] = (128, 256, 512),
+    n_requests: int = 80,
     seed: int = 0,
     share: float = 0.9,
 ) -> Plan:

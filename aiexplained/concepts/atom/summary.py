@@ -43,7 +43,7 @@ def measured(result: Mapping[str, Any]) -> dict[str, float]:
     """:func:`~aiexplained.serving.describe_latency` of one run of real engines.
 
     Args:
-        result: Of :func:`~aiexplained.concepts.atom.real.measure_pools`.
+        result: Of :func:`~aiexplained.concepts.atom.measure_pools`.
     """
     requests = result["requests"]
     return describe_latency(
@@ -57,7 +57,7 @@ def fit_step_cost(results: Iterable[Mapping[str, Any]]) -> StepCost:
     Mixed steps are left out, so that the law predicts them. Errors are relative to a step's time.
 
     Args:
-        results: Of :func:`~aiexplained.concepts.atom.real.measure_pools`.
+        results: Of :func:`~aiexplained.concepts.atom.measure_pools`.
     """
     read: list[list[float]] = []
     write: list[list[float]] = []
@@ -100,7 +100,7 @@ def fit_link(results: Iterable[Mapping[str, Any]], *, kv_bytes_per_token: float)
     """A link from real transfers: a fixed time, and a time for each block.
 
     Args:
-        results: Of :func:`~aiexplained.concepts.atom.real.measure_pools`.
+        results: Of :func:`~aiexplained.concepts.atom.measure_pools`.
         kv_bytes_per_token: Of the model.
     """
     rows = [
@@ -117,7 +117,7 @@ def predict(result: Mapping[str, Any], system: str, *, cost: StepCost, link: Lin
     """Simulate the requests of a real run.
 
     Args:
-        result: Of :func:`~aiexplained.concepts.atom.real.measure_pools`.
+        result: Of :func:`~aiexplained.concepts.atom.measure_pools`.
         system: Which system it was.
         cost: From :func:`fit_step_cost`.
         link: From :func:`fit_link`.
@@ -158,13 +158,15 @@ def same_tokens(runs: Entries, alone: Entries) -> tuple[int, int]:
     return sum(a == b for a, b in pairs), len(pairs)
 
 
-def longest_stall(result: Mapping[str, Any]) -> int:
+def longest_stall(result: Mapping[str, Any], *, after: int = 0) -> int:
     """The request that had to wait longest between two tokens.
 
     Args:
-        result: Of :func:`~aiexplained.concepts.atom.real.measure_pools`.
+        result: Of :func:`~aiexplained.concepts.atom.measure_pools`.
+        after: Stalls before so many tokens do not count.
     """
-    worst = [max(b - a for a, b in pairwise(r["token_times_s"])) for r in result["requests"]]
+    times = [r["token_times_s"][after:] for r in result["requests"]]
+    worst = [max((b - a for a, b in pairwise(t)), default=0.0) for t in times]
     return int(np.argmax(worst))
 
 

@@ -9,7 +9,7 @@ from aiexplained.viz.atom.lanes import lanes
 from aiexplained.viz.atom.planner import planner
 from aiexplained.viz.atom.results import STYLE, feasible, staircase, table_check
 from aiexplained.viz.atom.roofline import roofline
-from aiexplained.viz.atom.router import router
+from aiexplained.viz.atom.routes import router
 
 __all__ = [
     "STYLE",

@@ -115,7 +115,7 @@ def feasible(
         looks = {
             "share": 100 * values, "strength": 0.9 * values,
             "frame": np.where(values >= share - 1e-9, 1.0, 0.0),
-            "text": np.array([[fixed(100 * v, 0) for v in row] for row in values], dtype=object),
+            "text": np.array([[_below_100(v) for v in row] for row in values], dtype=object),
         }  # fmt: skip
         source = ColumnDataSource(
             {"length": np.repeat(lines, len(columns)).tolist(), "rate": columns * len(lines)}
@@ -132,6 +132,11 @@ def feasible(
         cells[title] = {"title": np.array([[text] for text in titles], dtype=object)}
         bind_grid(controls, cells, alt=caption, alts=list(alts))
     return show(column(*controls, _head(title), *plots), alt=caption)
+
+
+def _below_100(share: float) -> str:
+    text = fixed(100 * share, 0)
+    return "" if text == "100" else text  # so that full cells show their color
 
 
 def _regions(regions: Mapping[str, Mapping[str, ArrayLike]], shape: tuple[int, int]) -> np.ndarray:
@@ -203,14 +208,17 @@ def table_check(
     title: str,
     alt: str,
     fitted: Collection[str] = (),
+    against: str = "printed",
 ) -> Explorable:
-    """Simulated over printed numbers, on a logarithmic axis: 1 is equal.
+    """Simulated over other numbers, on a logarithmic axis: 1 is equal.
 
     Args:
-        rows: Printed and simulated number by name (with its unit), from the top; both positive.
+        rows: The other and the simulated number by name (with its unit), from the top; both
+            positive.
         title: The finding.
         alt: The finding in a sentence or two, with the numbers.
         fitted: Names of those that the simulation was fitted to; their marks are hollow.
+        against: What the others are, in a word.
 
     Raises:
         ValueError: if there is no row, a number is not positive and finite, or a fitted name is not
@@ -231,14 +239,14 @@ def table_check(
             "text": [f"× {fixed(ratio, 2)}" for ratio in ratios],
         }
     )  # fmt: skip
-    data_table(source, "Printed and simulated",
-               {"name": "number", "printed": "printed", "simulated": "simulated",
-                "ratio": "simulated / printed", "kind": "kind"})  # fmt: skip
+    data_table(source, f"{against.capitalize()} and simulated",
+               {"name": "number", "printed": against, "simulated": "simulated",
+                "ratio": f"simulated / {against}", "kind": "kind"})  # fmt: skip
     most = max(max(ratios), 1 / min(ratios), 2.0)
     ends = (1 / most / 1.6, most * 1.9)
     plot = figure(
         title, height=112 + 50 * len(rows), x_axis_type="log", x_range=Range1d(*ends),
-        y_range=Range1d(len(rows) - 0.5, -0.8), x_axis_label="simulated / printed",
+        y_range=Range1d(len(rows) - 0.5, -0.8), x_axis_label=f"simulated / {against}",
         y_axis_location=None,
     )  # fmt: skip
     ticks = [tick for tick in TICKS if ends[0] <= tick <= ends[1]]

@@ -7,7 +7,7 @@
   const rule = root.aiexplained.rules.atom;
   const [FLOPS_SHARE, BANDWIDTH_SHARE, USED, OVERHEAD, LATENCY] = [0.5, 0.7, 0.9, 0.002, 0.001];
   const ENGINE = { block_size: 16, max_num_seqs: 512, max_num_batched_tokens: 16384 };
-  const [SHORTEST, STEPS, MARGIN, SHARE, CHUNKS] = [0.8, 6, 0.05, 0.9, [512, 2048]];
+  const [SHORTEST, STEPS, MARGIN, SHARE, CHUNKS] = [0.8, 6, 0.05, 0.9, [128, 256, 512]];
   const READ_TOKENS = 2048;
   const whole = (value) => value.toLocaleString("en-US");
   const weights = (model) => model.n_params * model.weight_bytes;

@@ -1,4 +1,4 @@
-// What the figure of ATOMesh's router does with the rule (see aiexplained/viz/atom/router.py).
+// What the figure of ATOMesh's router does with the rule (see aiexplained/viz/atom/routes.py).
 (function (root) {
   "use strict";
   const rule = root.aiexplained.rules.atom_router;

@@ -47,7 +47,7 @@ PROMPTS: tuple[tuple[int, str], ...] = (
 )  # fmt: skip
 """Made-up conversations, by session: a topic for a system prompt, a word for each turn."""
 POLICIES: Mapping[str, str] = {
-    "cache aware": "Cache-aware", "prefix hash": "Hash", "sticky": "Sticky",
+    "cache aware": "Cache", "prefix hash": "Hash", "sticky": "Sticky",
     "least loaded": "Least load", "round robin": "Round robin", "power of two": "Best of 2",
     "random": "Random",
 }  # fmt: skip
