@@ -179,7 +179,7 @@ CONCEPT = Concept(
         Source(
             key="amd2026atomesh",
             title="ATOMesh: Unlocking AMD Hardware for Scalable LLM Serving",
-            authors="AMD ROCm software",
+            authors="AMD",
             date="2026-06-16",
             url="https://www.amd.com/en/developer/resources/technical-articles/2026/atomesh-unlocking-amd-hardware-for-scalable-llm-serving.html",
             note="its opening; the mechanism through the code",
@@ -187,7 +187,7 @@ CONCEPT = Concept(
         Source(
             key="rocm2026atom",
             title="ROCm/ATOM: engine, router, recipes",
-            authors="AMD ROCm software",
+            authors="AMD",
             date="2026-08-22",
             url="https://github.com/ROCm/ATOM",
             note="code, recipes and documentation at commit ffdf3bb",
@@ -302,8 +302,8 @@ CONCEPT = Concept(
         Claim(
             id="throughput",
             statement=(
-                "Tokens a second when requests never run out, best split against colocated engines; "
-                "ours: prompts as long as answers"
+                "Tokens a second when requests never run out, best split against colocated "
+                "engines; ours: prompts as long as answers"
             ),
             reported="one pool is usually fastest, in other words",
             where="example with mixed workers, balanced input and output",

@@ -146,7 +146,7 @@
       alt:
         `${system} (${how}), ${rate} requests a second, prompts of up to ${grouped(prompt)} and ` +
         `answers of up to ${grouped(answer)} tokens: the first token comes after ${p50} at the ` +
-        `median, ${p99} at p99. Between tokens pass ${median} ms at the median, ${slow} ms at ` +
+        `median, ${p99} at p99. The gap between tokens is ${median} ms at the median, ${slow} ms at ` +
         `p99, ${worst} ms at worst. Request ${request} waits ${seconds(rule.ttft(followed))} for ` +
         `its first token, and its longest gap is ${milliseconds(longest)} ms.`,
     };
