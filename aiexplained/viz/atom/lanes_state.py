@@ -208,8 +208,8 @@ def _words(run: Run, shown: Shown, gaps: Sequence[float]) -> dict[str, str]:
         "gap_title": f"Gaps: median {median}, p99 {slow}, worst {worst} ms",
         "alt": f"{shown.system} ({how}), {shown.rate:g} requests a second, prompts of up to "
         f"{shown.prompt:,} and answers of up to {shown.answer:,} tokens: the first token comes "
-        f"after {p50} at the median, {p99} at p99. The gap between tokens is {median} ms at the median, "
-        f"{slow} ms at p99, {worst} ms at worst. Request {shown.request} waits "
+        f"after {p50} at the median, {p99} at p99. The gap between tokens is {median} ms at the "
+        f"median, {slow} ms at p99, {worst} ms at worst. Request {shown.request} waits "
         f"{seconds(followed.ttft_s)} for its first token, and its longest gap is "
         f"{milliseconds(max(followed.gaps_s))} ms.",
     }
