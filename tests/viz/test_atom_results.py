@@ -106,6 +106,16 @@ def test_a_table_shows_ratios_and_marks_what_was_fitted():
     assert list(rows["text"]) == ["× 1.10", "× 1.00", "× 0.79"]
 
 
+def test_a_table_says_what_it_is_held_against():
+    (plain, other) = (
+        table_check(TABLE, title="x", alt="x", **options)
+        for options in ({}, {"against": "measured"})
+    )
+    (label,) = {a["axis_label"] for a in attributes_of(other, "LogAxis") if a.get("axis_label")}
+    assert label == "simulated / measured"
+    assert label not in {a.get("axis_label") for a in attributes_of(plain, "LogAxis")}
+
+
 @pytest.mark.browser
 def test_buttons_choose_the_pace(site, open_page):
     write_figures(site, "atom-results", make_figures())
