@@ -1,10 +1,22 @@
 """Fleets of engines: every request gets its tokens, once, in order and in time."""
 
 from dataclasses import replace
-from itertools import pairwise
 from types import SimpleNamespace
 
 import pytest
+from fleets import (
+    COST,
+    KINDS,
+    LINK,
+    CountedCost,
+    alone,
+    arrivals,
+    blocks_of,
+    check,
+    engines,
+    make_fleet,
+    make_requests,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -14,109 +26,10 @@ from aiexplained.serving import (
     Fleet,
     Link,
     Request,
-    Retries,
-    StepCost,
     Transfer,
     made_up_token,
     simulate,
 )
-
-
-class CountedCost(StepCost):
-    """Ends a simulation that would not end by itself."""
-
-    def __post_init__(self):
-        object.__setattr__(self, "steps", iter(range(20_000)))
-
-    def seconds(self, **work):
-        assert next(self.steps, None) is not None, "the simulation does not end"
-        return super().seconds(**work)
-
-
-def alone(prompt, n):
-    """The answer of a model that sees the request and nothing else."""
-    outputs = []
-    for _ in range(n):
-        length = len(prompt) + len(outputs)
-        outputs.append(
-            made_up_token(SimpleNamespace(prompt=prompt, outputs=outputs, length=length))
-        )
-    return outputs
-
-
-def assert_disjoint(intervals):
-    for (_, end), (start, _) in pairwise(sorted(intervals)):
-        assert start >= end, "two at once"
-
-
-def check(run, fleet, requests):
-    """What holds for every run, with failures or without."""
-    size = fleet.engine.block_size
-    assert [s.request for s in run.served] == list(requests)
-    for served in run.served:
-        request = served.request
-        right = alone(request.prompt, request.max_new_tokens)
-        assert served.outputs == (right[: len(served.outputs)] if served.failed else right)
-        assert len(served.token_times_s) == len(served.outputs)
-        times = [served.start_s, *served.token_times_s]
-        assert times == sorted(times)
-        assert not served.token_times_s or served.ttft_s > 0
-    for engine in range(fleet.n_engines):
-        assert_disjoint((s.start_s, s.end_s) for s in run.spans if s.engine == engine)
-        assert_disjoint(
-            (t.start_s, t.end_s) for t in run.transfers if engine in (t.source, t.target)
-        )
-        assert run.most_in_engine[engine] <= fleet.engine.max_num_seqs
-    for records in (run.spans, run.transfers):
-        assert [r.start_s for r in records] == sorted(r.start_s for r in records)
-    for transfer in run.transfers:
-        served = run.served[[r.id for r in requests].index(transfer.request)]
-        if served.attempts == 1 and not served.failed:
-            whole = -(-len(served.request.prompt) // size)
-            assert transfer.n_blocks == whole - transfer.skipped_blocks > 0
-            assert transfer.end_s == transfer.start_s + fleet.link.seconds(transfer.n_blocks * size)
-
-
-def make_fleet(kind, n=1, *, link=None, cost=None, **engine):
-    """A fleet of ``2 * n`` engines."""
-    policy = "mixed" if kind == "mixed" else "prefill first"
-    engine = EngineConfig(**{"n_blocks": 997, "policy": policy, **engine})
-    shape = {"n_prefill": n, "n_decode": n} if kind == "two pools" else {"n_colocated": 2 * n}
-    return Fleet(**shape, engine=engine, cost=cost or CountedCost(), link=link or Link())
-
-
-KINDS = ["prefill first", "mixed", "two pools"]
-arrivals = st.lists(
-    st.tuples(
-        st.integers(0, 37),  # of an opening that all share
-        st.sampled_from([1, 2, 11, 48, 151]),
-        st.integers(1, 13),
-        st.floats(0, 0.25),
-    ),
-    min_size=1,
-    max_size=11,
-)
-engines = st.fixed_dictionaries(
-    {
-        "block_size": st.sampled_from([3, 16]),
-        "max_num_seqs": st.sampled_from([1, 2, 5, 512]),
-        "max_num_batched_tokens": st.sampled_from([3, 61, 131, 997]),
-        "prefix_caching": st.booleans(),
-        "delay_factor": st.sampled_from([0.0, 0.5, 5.0]),
-    }
-)
-
-
-def make_requests(drawn):
-    times = sorted(at for *_, at in drawn)
-    return [
-        Request(101 + i, [7] * opening + [i % 3] * n, answer, at)
-        for i, ((opening, n, answer, _), at) in enumerate(zip(drawn, times, strict=True))
-    ]
-
-
-def blocks_of(requests, size):
-    return [-(-(len(r.prompt) + r.max_new_tokens) // size) for r in requests]
 
 
 @settings(deadline=None, max_examples=100)
@@ -133,35 +46,6 @@ def test_all_fleets_answer_alike(drawn, engine, memory, n):
         assert [s.start_s for s in run.served] == [r.arrival_s for r in requests]
         sent = [r.id for r in requests if r.max_new_tokens > 1] if kind == "two pools" else []
         assert sorted(t.request for t in run.transfers) == sent
-
-
-@settings(deadline=None, max_examples=100)
-@given(
-    arrivals,
-    engines,
-    st.lists(st.tuples(st.integers(0, 3), st.floats(0, 0.5), st.floats(0.001, 0.5)), max_size=5),
-    st.integers(0, 5),
-    st.sampled_from([None, 1, 3]),
-    st.sampled_from([0.001, 0.1]),
-)
-def test_failures_lose_no_request_and_repeat_no_token(
-    drawn, engine, lost, retries, concurrency, latency_s
-):
-    requests = make_requests(drawn)
-    needs = blocks_of(requests, engine["block_size"])
-    for kind in KINDS:
-        link = Link(latency_s=latency_s)
-        fleet = make_fleet(kind, 2, link=link, n_blocks=max(needs) + 3, **engine)
-        failures = [Failure(i, down, down + length) for i, down, length in lost]
-        run = simulate(
-            requests,
-            fleet,
-            failures=failures,
-            retries=Retries(max_retries=retries),
-            concurrency=concurrency,
-        )
-        check(run, fleet, requests)
-        assert failures or not any(s.failed for s in run.served)
 
 
 def simple_run():
@@ -190,12 +74,6 @@ def test_the_check_would_catch(spoil):
     spoil(run)
     with pytest.raises((AssertionError, ValueError)):
         check(run, fleet, requests)
-
-
-# Powers of two, so that sums are exact: a prompt of 32 tokens is read in 8 s, one of 40 in 10 s;
-# a step that writes takes 1 s and 1/64 s a token that it attends to; a block travels in 1/4 s.
-COST = StepCost(overhead_s=0.0, token_s=1 / 4, pair_s=0.0, weights_s=1.0, kv_token_s=1 / 64)
-LINK = Link(bandwidth=64.0, latency_s=0.5, kv_bytes_per_token=1.0)
 
 
 def test_times_of_two_pools_by_hand():
@@ -355,72 +233,6 @@ def test_so_many_requests_are_in_flight(kind, concurrency):
     n_first = min(concurrency, 13)
     assert starts[:n_first] == [0.0] * n_first
     assert starts[n_first:] == ends[: 13 - n_first]  # each starts as one ends
-
-
-def test_failed_requests_make_room_for_the_next():
-    requests = [Request(i, [i] * 37, 5, 0.0) for i in range(3)]
-    fleet = Fleet(n_colocated=1, cost=CountedCost())
-    run = simulate(
-        requests,
-        fleet,
-        failures=[Failure(0, 0.001, 0.5)],
-        retries=Retries(max_retries=1, first_wait_s=0.25, jitter=0.0),
-        concurrency=1,
-    )
-    check(run, fleet, requests)
-    assert [s.failed for s in run.served] == [True, False, False]
-    assert run.served[1].start_s == 0.251
-
-
-@pytest.mark.parametrize(("kind", "lost"), [("mixed", 0), ("two pools", 0), ("two pools", 2)])
-def test_what_an_engine_loses_is_answered_by_others_from_where_it_was(kind, lost):
-    requests = [Request(i, [i] * 37, 41, 0.0) for i in range(5)]
-    fleet = make_fleet(kind, 2)
-    calm = simulate(requests, fleet)
-    down = 0.001 if (kind, lost) == ("two pools", 0) else calm.makespan_s / 2
-    run = simulate(requests, fleet, failures=[Failure(lost, down, 97.0)])
-    check(run, fleet, requests)
-    assert not any(s.failed for s in run.served)
-    again = [s for s in run.served if s.attempts == 2]
-    assert 0 < len(again) < 5
-    assert all(lost in s.engines for s in again)
-    assert run.makespan_s > calm.makespan_s
-    if down > 0.1:  # tokens that the client has are kept, and not written again
-        assert any(s.token_times_s[0] < down < s.token_times_s[-1] for s in again)
-
-
-def test_a_router_gives_up_after_its_last_try():
-    requests = [Request(0, [1] * 37, 5, 0.0), Request(1, [2] * 37, 5, 200.0)]
-    fleet = Fleet(n_colocated=1, cost=CountedCost())
-    failures = [Failure(0, 0.01, 100.0)]
-    run = simulate(requests, fleet, failures=failures, retries=Retries(max_retries=3))
-    check(run, fleet, requests)
-    assert [s.failed for s in run.served] == [True, False]
-    assert run.served[0].attempts == 1  # the tries after it found no engine
-    assert run.served[0].outputs == alone([1] * 37, 5)[: len(run.served[0].outputs)]
-
-
-def test_engines_that_a_failure_elsewhere_frees_go_on():
-    # The first prompt stays pinned while it travels, and the second finds no block to be read.
-    requests = [Request(i, [i] * 33, 2, 0.0) for i in range(2)]
-    fleet = make_fleet("two pools", n_blocks=4, link=Link(latency_s=5.0))
-    failures = [Failure(1, 1.0, 1.001)]  # back before the second is read
-    run = simulate(requests, fleet, failures=failures, retries=Retries(max_retries=0))
-    check(run, fleet, requests)
-    assert [s.failed for s in run.served] == [True, False]
-
-
-def test_what_a_lost_engine_was_doing_ends_with_it():
-    requests = [Request(0, [1] * 40, 2, 0.0)]
-    retries = Retries(first_wait_s=1.0, jitter=0.0)
-    fleet = make_fleet("two pools", link=LINK, cost=COST)
-    run = simulate(requests, fleet, failures=[Failure(0, 4.0, 4.5)], retries=retries)
-    check(run, fleet, requests)
-    assert [(s.start_s, s.end_s) for s in run.spans[:2]] == [(0.0, 4.0), (5.0, 15.0)]
-    assert run.transfers[0].start_s == 15.0  # the end planned for the lost step ends no other
-    run = simulate(requests, fleet, failures=[Failure(1, 10.5, 10.75)], retries=retries)
-    check(run, fleet, requests)
-    assert [(t.start_s, t.end_s) for t in run.transfers] == [(10.0, 10.5), (14.0, 15.25)]
 
 
 def test_a_made_up_token_depends_on_the_last_one_and_on_the_place():
