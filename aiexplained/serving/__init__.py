@@ -13,11 +13,13 @@ from aiexplained.serving.latency import (
 )
 from aiexplained.serving.policies import (
     CacheAware,
+    FewestRequests,
     PowerOfTwo,
     PrefixHash,
     RandomChoice,
     RoundRobin,
     Sticky,
+    token_hash,
 )
 from aiexplained.serving.radix_tree import RadixNode, RadixTree
 from aiexplained.serving.requests import (
@@ -35,6 +37,8 @@ from aiexplained.serving.routing import (
     Retries,
     RoutingPolicy,
     WorkerLoad,
+    available,
+    load_of,
 )
 from aiexplained.serving.scheduler import EngineConfig, Scheduler
 from aiexplained.serving.sequences import Piece, Plan, SequenceState
@@ -51,6 +55,7 @@ __all__ = [
     "EngineConfig",
     "ExplainedPolicy",
     "Failure",
+    "FewestRequests",
     "Fleet",
     "LeastLoaded",
     "Link",
@@ -77,15 +82,18 @@ __all__ = [
     "Transfer",
     "WorkerLoad",
     "attainment",
+    "available",
     "block_hashes",
     "conversation_requests",
     "describe_latency",
     "drawn_requests",
     "extend_hashes",
     "goodput_rps",
+    "load_of",
     "made_up_token",
     "percentile",
     "poisson_requests",
     "simulate",
+    "token_hash",
     "unit_draws",
 ]

@@ -258,24 +258,24 @@ def test_every_control_changes_the_figure_on_a_phone(
     slide("Prompt", "ArrowLeft", prompt=PROMPTS[PROMPTS.index(8192) - 1])
     slide("Answer", "ArrowRight", answer=next_of(ANSWERS, 256))
     press("Chunked prefill")
-    slide("Chunked prefill", "ArrowRight", chunk=next_of(CHUNKS, 512))
+    slide("Tokens a step", "ArrowRight", chunk=next_of(CHUNKS, 512))
     press("Two pools")
-    slide("engines that read", "ArrowRight", n_read=3)
-    slide("link", "Home", bandwidth=BANDWIDTHS[0])
+    slide("Engines that read", "ArrowRight", n_read=3)
+    slide("Link", "Home", bandwidth=BANDWIDTHS[0])
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     drawn = page.evaluate(
         """() => {
           const { doc } = [...aiexplained.drawn.values()][0];
           const models = [...doc.all_models];
           const named = (name) => models.find((model) => model.name === name).data;
-          const off = (start) => models.find((model) => model.title?.startsWith?.(start)).disabled;
+          const on = (start) => models.find((model) => model.title?.startsWith?.(start)).visible;
           return {
             trips: Array.from(named("aix-trips").start), trip: Array.from(named("aix-trip").end),
-            off: ["Chunked", "Two pools: eng", "Two pools: link"].map(off),
+            on: ["Tokens a step", "Engines that", "Link"].map(on),
           };
         }"""
     )
     state = python_state(shown)
     assert drawn["trips"] == state["trips"]["start"]
     assert drawn["trip"] == state["trip"]["end"]
-    assert drawn["off"] == [True, False, False]
+    assert drawn["on"] == [False, True, True]

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from bokeh.layouts import column, row
-from bokeh.models import ColumnDataSource, FixedTicker, InlineStyleSheet, Range1d, Slider
+from bokeh.models import ColumnDataSource, FixedTicker, Range1d, Slider
 from numpy.typing import ArrayLike
 
 from aiexplained.serving import unit_draws
@@ -43,8 +43,6 @@ MARKS = {
     "worst": ("dotted", "triangle", 1e6),
 }
 """Dash, marker and height of the marks on the axis of gaps."""
-FADED = ".noUi-target[disabled] { opacity: 0.4; }"
-"""A slider that does nothing in the chosen system looks so."""
 
 
 def lanes(
@@ -128,21 +126,18 @@ def _controls(shown: Shown, n: int) -> dict[str, Any]:
         ),
         "answer": index_slider("Answer (tokens)", ANSWERS, ANSWERS.index(shown.answer)),
         "n_read": Slider(
-            title="Two pools: engines that read", start=1, end=ENGINES - 1, step=1,
-            value=shown.n_read, disabled=not two_pools,
+            title="Engines that read", start=1, end=ENGINES - 1, step=1,
+            value=shown.n_read, visible=two_pools,
         ),
         "bandwidth": index_slider(
-            "Two pools: link (GB/s)", BANDWIDTHS, BANDWIDTHS.index(shown.bandwidth)
+            "Link (GB/s)", BANDWIDTHS, BANDWIDTHS.index(shown.bandwidth)
         ),
         "chunk": index_slider(
-            "Chunked prefill: tokens a step", [f"{n:,}" for n in CHUNKS], CHUNKS.index(shown.chunk)
+            "Tokens a step", [f"{n:,}" for n in CHUNKS], CHUNKS.index(shown.chunk)
         ),
     }  # fmt: skip
-    faded = InlineStyleSheet(css=FADED)
-    for name in ("n_read", "bandwidth", "chunk"):
-        controls[name].stylesheets = [faded]
-    controls["bandwidth"].disabled = not two_pools
-    controls["chunk"].disabled = shown.system != "Chunked prefill"
+    controls["bandwidth"].visible = two_pools
+    controls["chunk"].visible = shown.system == "Chunked prefill"
     return controls
 
 

@@ -168,8 +168,8 @@
     args.axis.major_label_overrides = new Map(state.names.map((name, i) => [lane(i), name]));
     args.title.text = state.title;
     args.gapTitle.text = state.gap_title;
-    args.controls.n_read.disabled = args.controls.bandwidth.disabled = shown.system !== SYSTEMS[2];
-    args.controls.chunk.disabled = shown.system !== SYSTEMS[1];
+    args.controls.n_read.visible = args.controls.bandwidth.visible = shown.system === SYSTEMS[2];
+    args.controls.chunk.visible = shown.system === SYSTEMS[1];
     args.alt.data = { text: [state.alt] };
   }
 
