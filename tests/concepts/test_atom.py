@@ -157,7 +157,7 @@ def test_prediction_serves_the_same_requests():
     run = atom.predict(result, "two pools", cost=COST, link=LINK)
     assert [len(s.request.prompt) for s in run.served] == [31, 32, 33, 34, 35]
     assert [len(s.outputs) for s in run.served] == [3, 4, 5, 6, 7]
-    assert atom.predicted(run) == describe_latency(
+    assert atom.describe(run.served) == describe_latency(
         [s.start_s for s in run.served], [s.token_times_s for s in run.served]
     )
 

@@ -4,29 +4,20 @@ import pytest
 import torch
 
 from aiexplained.concepts.atom import Pools, real
-from aiexplained.errors import WeightsUnavailable
 from aiexplained.lm import generate
 
 
-@pytest.fixture(scope="module")
-def model():
-    try:
-        return real.load_model()
-    except WeightsUnavailable as error:
-        pytest.skip(str(error))
-
-
-def test_requests_are_passages_of_the_text_and_change_with_the_seed(model):
+def test_requests_are_passages_of_the_text_and_change_with_the_seed(smollm2):
     draw = {"arrival_rate_rps": 2.0, "prompt_tokens": (17, 41), "output_tokens": (3, 7)}
     requests = real.text_requests(5, seed=3, **draw)
     assert requests == real.text_requests(5, seed=3, **draw)
     assert requests != real.text_requests(5, seed=4, **draw)
     assert all(17 <= len(r.prompt) <= 41 and 3 <= r.max_new_tokens <= 7 for r in requests)
-    words = real.load_pretrained().tokenizer.decode(requests[0].prompt)
+    words = smollm2.tokenizer.decode(requests[0].prompt)
     assert len(words.split()) > 5
 
 
-def test_two_pools_answer_as_the_model_alone_does(model):
+def test_two_pools_answer_as_the_model_alone_does(smollm2):
     requests = real.text_requests(
         3, arrival_rate_rps=20.0, seed=0, prompt_tokens=(40, 90), output_tokens=(5, 9)
     )
@@ -35,7 +26,8 @@ def test_two_pools_answer_as_the_model_alone_does(model):
         run = pools.serve(requests)
     for served in run.served:
         prompt = torch.tensor([served.request.prompt])
-        alone = generate(model, prompt, max_new_tokens=served.request.max_new_tokens)
+        n = served.request.max_new_tokens
+        alone = generate(smollm2.model, prompt, max_new_tokens=n)
         assert served.outputs == alone[0].tolist()
     assert [t.n_blocks for t in sorted(run.transfers)] == [
         -(-len(r.prompt) // engine.block_size) for r in requests

@@ -92,7 +92,6 @@ from aiexplained.concepts.atom.summary import (
     longest_stall,
     measured,
     predict,
-    predicted,
     same_tokens,
 )
 from aiexplained.concepts.atom.worker import WorkerSetup
@@ -155,7 +154,6 @@ __all__ = [
     "measured",
     "plan",
     "predict",
-    "predicted",
     "roofline_point",
     "same_tokens",
     "step_cost",

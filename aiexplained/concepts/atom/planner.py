@@ -21,8 +21,8 @@ from aiexplained.serving import (
     Run,
     SequenceState,
     attainment,
+    describe_latency,
     goodput_rps,
-    percentile,
     poisson_requests,
     simulate,
 )
@@ -263,14 +263,13 @@ def limit_rps(workload: Workload, fleet: Fleet) -> float:
 
 
 def _outcome(layout: Layout, run: Run, slo: SLO, most: float) -> Outcome:
-    waits = [served.ttft_s for served in run.served]
-    gaps = [gap for served in run.served for gap in served.gaps_s] or [0.0]
+    found = describe_latency([s.start_s for s in run.served], [s.token_times_s for s in run.served])
     return Outcome(
         layout,
-        percentile(waits, 0.5),
-        percentile(waits, 0.99),
-        percentile(gaps, 0.99),
-        max(gaps),
+        found["ttft_p50_s"],
+        found["ttft_p99_s"],
+        found["gap_p99_s"],
+        found["gap_worst_s"],
         attainment(run.served, slo),
         most,
     )

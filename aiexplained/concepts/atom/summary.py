@@ -130,15 +130,6 @@ def predict(result: Mapping[str, Any], system: str, *, cost: StepCost, link: Lin
     return simulate(requests, Fleet(**sizes, engine=engine, cost=cost, link=link))
 
 
-def predicted(run: Run) -> dict[str, float]:
-    """:func:`~aiexplained.serving.describe_latency` of a simulated run.
-
-    Args:
-        run: From :func:`predict`.
-    """
-    return describe_latency([s.start_s for s in run.served], [s.token_times_s for s in run.served])
-
-
 def same_tokens(runs: Entries, alone: Entries) -> tuple[int, int]:
     """Answers of real systems that equal those given alone, and all answers.
 
